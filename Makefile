@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# "make help" lists the targets; README.md explains.
+
+BASE ?= 7.2
+BASES ?= 7.2 7.3
+export BASE BASES LINUX BUILD CACHE JOBS V FORCE DEBUG PLAN OUT REROLL SIGNOFF OFFLINE
+
+help:
+	@echo 'make run       build, boot, and reach the BARs of emulated devices: 9 minutes'
+	@echo '               from nothing, 45 seconds when built; DEBUG=yes for lockdep, KASAN'
+	@echo 'make check     everything that is tested, on all bases: 30 minutes from nothing'
+	@echo 'make shell     the same VM with a prompt, devices bound'
+	@echo ''
+	@echo 'make tree      lay out the base with the series on top: build/$(BASE)/tree'
+	@echo 'make refresh   write the commits of the tree back as patches and files'
+	@echo 'make series    the series as mails, signed off by you [OUT=directory]'
+	@echo 'make lint      checkpatch, sparse, W=1, kernel-doc, shellcheck'
+	@echo 'make clean     remove build/; downloads stay in the cache'
+	@echo ''
+	@echo 'BASE=$(BASE)       which kernel; there is: $(notdir $(wildcard bases/*))'
+	@echo 'LINUX=path     a kernel tree of your own instead; it is not written to'
+	@echo 'V=1            show the output of every stage'
+
+run:
+	@scripts/run.sh
+
+check:
+	@scripts/check.sh
+
+shell:
+	@scripts/run.sh shell
+
+tree refresh series lint: %:
+	@scripts/$*.sh $(if $(filter series,$*),$(OUT))
+
+clean:
+	rm -rf $(or $(BUILD),build)
+
+.DEFAULT:
+	@echo 'unknown target "$@"' >&2; $(MAKE) -s help >&2; exit 1
+
+.PHONY: help run check shell tree refresh series lint clean

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# Sourced by the other scripts: paths, messages, stages.
+#
+# Environment:
+#   BASE    the kernel to work on, a file name under bases/ (default 7.2)
+#   LINUX   a kernel tree of the user's own instead of the packaged source;
+#           it is read and never written
+#   BUILD   where trees, objects and logs go (default: build/ of the checkout)
+#   CACHE   where downloads and imported sources are kept, shared by all
+#           checkouts (default: $XDG_CACHE_HOME/vfio-bar-access)
+#   JOBS    parallel jobs (default: number of processors)
+#   V       1 shows the output of every stage
+
+set -euo pipefail
+
+TOP=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
+BASE=${BASE:-7.2}
+LINUX=${LINUX:-}
+BUILD=${BUILD:-$TOP/build}
+CACHE=${CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/vfio-bar-access}
+JOBS=${JOBS:-$(nproc)}
+V=${V:-}
+
+# Ours, wherever the caller happens to be.
+unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_OBJECT_DIRECTORY
+export LC_ALL=C.UTF-8
+
+say()
+{
+	printf '%s\n' "$*" >&2
+}
+
+die()
+{
+	say "error: $*"
+	exit 1
+}
+
+# Print the header comment of a script, for -h.
+usage()
+{
+	sed -n '2,${/^#/!q;s/^# \{0,1\}//;/^SPDX/d;p}' "$0"
+}
+
+# -h in front of everything else; no other option is known to any script.
+getopt_help()
+{
+	case "${1:-}" in
+	-h | --help) usage; exit 0 ;;
+	-*) usage >&2; exit 1 ;;
+	esac
+}
+
+list_bases()
+{
+	(cd -- "$TOP/bases" && printf '%s\n' * | sort -V | tr '\n' ' ')
+}
+
+# Load bases/$BASE and derive the paths of this base.
+load_base()
+{
+	case "$BASE" in
+	'' | */* | .*) die "unknown BASE '$BASE'; there is: $(list_bases)" ;;
+	esac
+	[ -f "$TOP/bases/$BASE" ] ||
+		die "unknown BASE '$BASE'; there is: $(list_bases)"
+	# shellcheck source=/dev/null
+	. "$TOP/bases/$BASE"
+	: "${PACKAGE:?}" "${VERSION:?}" "${SHA256:?}" "${SUITES:?}"
+	PATCHES=$TOP/patches/$BASE
+	WORK=$BUILD/$BASE
+	TREE=$WORK/tree
+	LOGS=$WORK/logs
+	SERIES=$PATCHES/series
+	[ -f "$SERIES" ] || die "patches/$BASE/series is missing"
+	mkdir -p -- "$LOGS" || die "cannot create $LOGS"
+}
+
+# need_space DIR MIB WHAT: refuse to start what cannot be finished.
+need_space()
+{
+	local have
+
+	mkdir -p -- "$1" || die "cannot create $1"
+	have=$(df -Pm -- "$1" | awk 'NR == 2 { print $4 }')
+	[ "$have" -ge "$2" ] ||
+		die "disk full: $3 needs $2 MiB in $1, there are $have MiB"
+}
+
+# Seconds since START as "75 s".
+elapsed()
+{
+	printf '%d s' "$(($(date +%s) - $1))"
+}
+
+STAGE_PID=
+stage_interrupt()
+{
+	trap - INT TERM
+	[ -z "$STAGE_PID" ] || kill -- "-$STAGE_PID" 2>/dev/null || :
+	exit 130
+}
+
+# stage TEXT LOG COMMAND...
+#
+# Run COMMAND in a process group of its own with its output in $LOGS/LOG.
+# While it runs, say what is being done, how far it is (in lines of output,
+# against the number it had the last time), and for how long. On failure
+# show the end of the log and return the status of COMMAND.
+stage()
+{
+	local text=$1 log=$LOGS/$2 start last=0 now lines total='' status=0
+	shift 2
+
+	start=$(date +%s)
+	if [ "$V" = 1 ]; then
+		say "--- $text"
+		set +e
+		(set -e; "$@") 2>&1 | tee -- "$log" >&2
+		status=${PIPESTATUS[0]}
+		set -e
+		say "--- $text: $(elapsed "$start"), status $status"
+		return "$status"
+	fi
+
+	[ ! -s "$log.lines" ] || total=" of about $(cat -- "$log.lines")"
+	trap stage_interrupt INT TERM
+	set -m
+	(set -e; "$@") > "$log" 2>&1 < /dev/null &
+	STAGE_PID=$!
+	set +m
+	while kill -0 "$STAGE_PID" 2>/dev/null; do
+		sleep 0.2
+		now=$(($(date +%s) - start))
+		if [ -t 2 ]; then
+			[ "$now" -gt "$last" ] || continue
+		else
+			[ "$now" -ge "$((last + 30))" ] || continue
+		fi
+		last=$now
+		lines=$(wc -l < "$log")
+		if [ -t 2 ]; then
+			printf '\r\033[K    %s: %s%s lines, %s s' \
+				"$text" "$lines" "$total" "$now" >&2
+		else
+			say "    $text: $lines$total lines, $now s so far"
+		fi
+	done
+	wait "$STAGE_PID" || status=$?
+	STAGE_PID=
+	trap - INT TERM
+	[ ! -t 2 ] || printf '\r\033[K' >&2
+	if [ "$status" -eq 0 ]; then
+		wc -l < "$log" > "$log.lines"
+		printf '%6s  %s\n' "$(elapsed "$start")" "$text" >&2
+		return 0
+	fi
+	say "FAILED after $(elapsed "$start"): $text"
+	sed 's/^/    | /' "$log" | tail -n "${STAGE_TAIL:-40}" >&2
+	say "    the whole log: $log"
+	return "$status"
+}
+
+# Entries of a series file, one a line: "P path-of-patch" or "N new-file".
+series_entries()
+{
+	awk -v dir="$(dirname -- "$1")" '
+		/^[ \t]*(#|$)/ { next }
+		/^[ \t]/ { sub(/^[ \t]+/, ""); print "N " $0; next }
+		{
+			path = dir "/" $0
+			sub(/\/[^\/]+\/\.\.\//, "/", path)
+			print "P " path
+		}' "$1"
+}
+
+HARNESS=$TOP/tools/testing/selftests/vfio/qemu
+TEST_MODULES=$TOP/tools/testing/selftests/vfio/test_modules
+
+# harness VARIANT ARGUMENT...: the harness on this base, plain or debug
+harness()
+{
+	local variant=$1 debug=no
+	shift
+
+	[ "$variant" != debug ] || debug=yes
+	make --no-print-directory -C "$HARNESS" KERNEL_PATH="$TREE" \
+		BUILD_PATH="$WORK/$variant" DEBUG_KERNEL="$debug" \
+		TEST_MODULES="$TEST_MODULES" JOBS="$JOBS" V="${V:-0}" "$@"
+}
+
+# The stages that both "make run" and "make check" go through.
+lay_out()
+{
+	stage "$BASE: lay out ${1:-the series}" tree.log \
+		"$TOP/scripts/tree.sh" ${1:+"$1"} || exit 1
+	! grep '^note: ' "$LOGS/tree.log" >&2 || :
+}
+
+build_kernel()
+{
+	stage "$BASE: build the $1 kernel and the selftests" "build-$1.log" \
+		harness "$1" initramfs || exit 1
+}

@@ -1,0 +1,42 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# usage: BASE=x.y run.sh [shell]
+#
+# From nothing to a booted kernel with the series, and its BARs reached
+# through /dev/vfio: fetch the base, apply the series, build, boot, run the
+# plan. With "shell", boot the same VM to a prompt with the devices bound.
+# A tree with commits of the user's own on top of the series is run as it is.
+#
+# Environment: BASE, LINUX, BUILD, CACHE, JOBS, V; PLAN (default: tour),
+#   DEBUG=yes for the kernel with lockdep and KASAN.
+# Exit status: 0 if everything ran and passed, 1 otherwise.
+
+. "$(dirname -- "$0")/lib.sh"
+getopt_help "$@"
+load_base
+began=$(date +%s)
+
+variant=plain
+[ "${DEBUG:-no}" != yes ] || variant=debug
+
+"$TOP/scripts/deps.sh" run || exit 1
+if [ -d "$TREE" ] && { [ -n "$(git -C "$TREE" status --porcelain -uno)" ] ||
+   ! git -C "$TREE" merge-base --is-ancestor HEAD refs/series/applied; }; then
+	say "note: $TREE has changes of yours; they are used as they are"
+else
+	lay_out
+fi
+build_kernel "$variant"
+if [ "${1:-}" = shell ]; then
+	exec make --no-print-directory -C "$HARNESS" shell \
+		KERNEL_PATH="$TREE" BUILD_PATH="$WORK/$variant" \
+		DEBUG_KERNEL="$([ "$variant" = plain ] && echo no || echo yes)" \
+		TEST_MODULES="$TEST_MODULES"
+fi
+
+say "        $BASE: boot the $variant kernel, plan ${PLAN:=tour}"
+status=0
+harness "$variant" PLAN="$PLAN" || status=1
+say "$(elapsed "$began") in all; logs: $LOGS, $WORK/$variant/results"
+exit "$status"

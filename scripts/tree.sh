@@ -1,0 +1,195 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# usage: BASE=x.y tree.sh [base]
+#
+# Lay out a base as a git tree in build/x.y/tree with the series as commits on
+# top, or, with "base", the bare base (for control runs). The commits are made
+# without the work tree and have fixed committers and dates: the same series
+# on the same base gives the same ids, and only files that differ are written,
+# so that a build in the tree is incremental.
+#
+# Changes of the user's own are never lost: a tree with uncommitted changes is
+# refused, commits that are in no patch yet are refused ("make refresh" writes
+# them back; FORCE=1 puts them on a branch saved-<time> first).
+#
+# Environment: BASE, LINUX, BUILD, CACHE, FORCE.
+# Exit status: 0, or 1 with the patch and the file that did not fit.
+
+. "$(dirname -- "$0")/lib.sh"
+getopt_help "$@"
+load_base
+WANT=${1:-series}
+
+# A tree of the user's own: a clone of its commit, or a copy of its files.
+lay_out_linux()
+{
+	local version
+
+	[ -f "$LINUX/Makefile" ] && [ -f "$LINUX/MAINTAINERS" ] ||
+		die "LINUX=$LINUX is no kernel tree"
+	version=$(awk '/^VERSION = /{v=$3} /^PATCHLEVEL = /{p=$3}
+		END { print v "." p }' "$LINUX/Makefile")
+	[ "$version" = "$BASE" ] ||
+		say "note: $LINUX is a $version, the series of $BASE is applied to it"
+	rm -rf -- "$TREE.tmp"
+	if git -C "$LINUX" rev-parse -q --verify 'HEAD^{commit}' > /dev/null 2>&1 &&
+	   [ -z "$(git -C "$LINUX" rev-parse --show-prefix)" ]; then
+		[ -z "$(git -C "$LINUX" status --porcelain -uno)" ] ||
+			say "note: uncommitted changes in $LINUX are left out"
+		git clone -q --shared --no-checkout -- "$LINUX" "$TREE.tmp"
+		git -C "$TREE.tmp" tag -f base "$(git -C "$LINUX" rev-parse HEAD)" \
+			> /dev/null
+	else
+		need_space "$WORK" 4000 "copying $LINUX"
+		cp -a -- "$LINUX" "$TREE.tmp"
+		git -C "$TREE.tmp" init -q
+		git -C "$TREE.tmp" add -A -f .
+		git -C "$TREE.tmp" -c user.name=base -c user.email=root@localhost \
+			commit -q -m "Copy of $LINUX"
+		git -C "$TREE.tmp" tag base
+	fi
+}
+
+lay_out_base()
+{
+	local commit
+
+	commit=$("$TOP/scripts/fetch.sh") || exit 1
+	[ "$(git -C "$TREE" rev-parse -q --verify base 2>/dev/null)" != "$commit" ] ||
+		return 0
+	[ ! -d "$TREE" ] || keep_changes
+	need_space "$WORK" 3000 "laying out $BASE"
+	rm -rf -- "$TREE.tmp"
+	git clone -q --shared --no-checkout -- "$CACHE/linux.git" "$TREE.tmp" 2>/dev/null
+	git -C "$TREE.tmp" tag base "$commit"
+}
+
+publish_tree()
+{
+	[ -d "$TREE.tmp" ] || return 0
+	git -C "$TREE.tmp" remote remove origin 2>/dev/null || :
+	git -C "$TREE.tmp" config advice.detachedHead false
+	git -C "$TREE.tmp" checkout -q --detach base ||
+		die "cannot check out $BASE (disk full?)"
+	git -C "$TREE.tmp" update-ref refs/series/applied base
+	rm -rf -- "$TREE"
+	mv -- "$TREE.tmp" "$TREE"
+}
+
+# Refuse to walk over anything that is in the tree and nowhere else.
+keep_changes()
+{
+	local saved
+
+	[ -z "$(git -C "$TREE" status --porcelain -uno)" ] ||
+		die "$TREE has uncommitted changes; commit them and 'make refresh', or drop them with 'git checkout .' there"
+	git -C "$TREE" merge-base --is-ancestor HEAD refs/series/applied && return 0
+	[ -n "${FORCE:-}" ] ||
+		die "$TREE has commits that are in no patch; 'make refresh' writes them back, FORCE=1 puts them on a branch and goes on"
+	saved=saved-$(date +%Y%m%d-%H%M%S)
+	git -C "$TREE" branch "$saved"
+	say "note: your commits in $TREE are on branch $saved"
+}
+
+does_not_apply()
+{
+	local patch=$1 last=$2
+
+	git -C "$TREE" update-ref refs/heads/series-so-far "$last"
+	say "error: ${patch#"$TOP/"} does not apply to $BASE:"
+	sed 's/^error: /    /' "$TMP/err" | head -n 10 >&2
+	say "To look at it:"
+	say "    cd $TREE && git checkout series-so-far && git am -3 $patch"
+	exit 1
+}
+
+# commit_index PARENT: print the commit of what is in the index
+commit_index()
+{
+	local parent=$1 tree author email when
+
+	author=$(sed -n 's/^Author: //p' "$TMP/info")
+	email=$(sed -n 's/^Email: //p' "$TMP/info")
+	when=$(sed -n 's/^Date: //p' "$TMP/info")
+	{
+		sed -n 's/^Subject: //p' "$TMP/info"
+		echo
+		cat -- "$TMP/msg"
+	} > "$TMP/commit"
+	tree=$(git write-tree)
+	GIT_AUTHOR_NAME=$author GIT_AUTHOR_EMAIL=$email GIT_AUTHOR_DATE=$when \
+	GIT_COMMITTER_NAME=$author GIT_COMMITTER_EMAIL=$email \
+	GIT_COMMITTER_DATE=$when \
+		git commit-tree -F "$TMP/commit" -p "$parent" "$tree"
+}
+
+# Print the commit that the series makes of the base.
+apply_series()
+{
+	local kind path next last patch=
+
+	export GIT_DIR=$TREE/.git GIT_INDEX_FILE=$TMP/index
+	last=$(git rev-parse base)
+	git read-tree "$last"
+	# A last line "end" commits the last patch.
+	{ series_entries "$SERIES"; echo E; } > "$TMP/entries"
+	while read -r kind path; do
+		case "$kind" in
+		N)
+			[ -n "$patch" ] ||
+				die "$SERIES: $path stands in front of all patches"
+			[ -f "$TOP/$path" ] ||
+				die "$SERIES: there is no $path"
+			[ -z "$(git ls-files -- "$path")" ] ||
+				die "$SERIES: $BASE has $path already; change it by a patch"
+			next=100644
+			[ ! -x "$TOP/$path" ] || next=100755
+			git update-index --add --cacheinfo \
+				"$next,$(git hash-object -w -- "$TOP/$path"),$path"
+			continue
+			;;
+		esac
+		if [ -n "$patch" ]; then
+			last=$(commit_index "$last")
+			patch=
+		fi
+		[ "$kind" = P ] || break
+		[ -f "$path" ] || die "$SERIES: there is no ${path#"$TOP/"}"
+		patch=$path
+		git mailinfo "$TMP/msg" "$TMP/diff" < "$path" > "$TMP/info"
+		! grep -q '^diff --git' "$TMP/diff" ||
+		git apply --cached --whitespace=nowarn "$TMP/diff" 2> "$TMP/err" ||
+			does_not_apply "$path" "$last"
+	done < "$TMP/entries"
+	git update-ref refs/series/new "$last"
+	unset GIT_DIR GIT_INDEX_FILE
+}
+
+mkdir -p -- "$WORK"
+exec 8> "$WORK/lock"
+flock 8
+TMP=$(mktemp -d "$WORK/tmp.XXXXXX")
+trap 'rm -rf -- "$TMP"' EXIT
+
+if [ -z "$LINUX" ]; then
+	lay_out_base
+elif [ ! -d "$TREE" ] || [ "$(cat -- "$WORK/linux" 2>/dev/null)" != "$LINUX $(git -C "$LINUX" rev-parse HEAD 2>/dev/null)" ]; then
+	[ ! -d "$TREE" ] || keep_changes
+	rm -f -- "$WORK/linux"
+	lay_out_linux
+	publish_tree
+	printf '%s %s\n' "$LINUX" "$(git -C "$LINUX" rev-parse HEAD 2>/dev/null)" \
+		> "$WORK/linux"
+fi
+publish_tree
+keep_changes
+apply_series
+
+goal=base
+[ "$WANT" = base ] || goal=refs/series/new
+if [ "$(git -C "$TREE" rev-parse HEAD)" != "$(git -C "$TREE" rev-parse "$goal")" ]; then
+	git -C "$TREE" checkout -q --detach "$goal"
+fi
+git -C "$TREE" update-ref refs/series/applied refs/series/new
+git -C "$TREE" update-ref -d refs/series/new

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# Did everything that the fragments ask for survive kconfig?  kconfig drops a
+# symbol whose dependencies are not met without a word, and a debug kernel
+# without KASAN passes every test.
+#
+# usage: awk -f check-config.awk FRAGMENT... .config
+#
+# The last fragment that names a symbol decides.  Exit code 0 if .config has
+# it all; 1 otherwise, with one line for each symbol that is missing.
+
+FNR == 1 {
+	config = FILENAME == ARGV[ARGC - 1]
+	# A file that cannot be opened is fatal to awk, an empty one is not.
+	files++
+}
+
+/^CONFIG_[A-Za-z0-9_]+=/ {
+	symbol = substr($0, 1, index($0, "=") - 1)
+	value = substr($0, index($0, "=") + 1)
+	set(symbol, value)
+}
+
+/^# CONFIG_[A-Za-z0-9_]+ is not set$/ {
+	set($2, "n")
+}
+
+function set(symbol, value)
+{
+	if (config) {
+		got[symbol] = value
+	} else {
+		if (!(symbol in want))
+			order[++n] = symbol
+		want[symbol] = value
+		from[symbol] = FILENAME
+	}
+}
+
+END {
+	if (files != ARGC - 1) {
+		print "check-config: an input is empty"
+		exit 1
+	}
+	for (i = 1; i <= n; i++) {
+		s = order[i]
+		value = s in got ? got[s] : want[s] == "\"\"" ? want[s] : "n"
+		if (value == want[s])
+			continue
+		printf "%s: %s wants %s, .config has %s\n",
+		       s, from[s], want[s], value
+		bad = 1
+	}
+	exit bad
+}

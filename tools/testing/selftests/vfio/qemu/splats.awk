@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# Print what the kernel complained about, from the first line of a report to
+# the start of the next test.
+#
+# usage: EXPECT_SPLAT=regex awk -f splats.awk known-splats console.log
+# exit codes: 0 nothing, or only known reports; 1 other reports; 2 a report
+#   that matches EXPECT_SPLAT, and no other
+
+BEGIN {
+	expect = ENVIRON["EXPECT_SPLAT"]
+	# Nearly everything starts with one of the first two.
+	splat = "WARNING:|BUG:|UBSAN:|KCSAN:|Oops|Kernel panic|" \
+		"general protection fault|Unable to handle kernel|" \
+		"Internal error|scheduling while atomic|" \
+		"sleeping function called|refcount_t:|list_(add|del) corruption|" \
+		"Bad page|INFO: task .* blocked for more than|" \
+		"INFO: rcu.* stall|self-detected stall|detected stalls|" \
+		"INFO: trying to register non-static key|" \
+		"suspected memory leaks|unreferenced object"
+	during = "boot"
+}
+
+{
+	sub(/\r$/, "")
+}
+
+FILENAME == ARGV[1] {
+	if ($0 !~ /^(#|$)/)
+		known[++nr_known] = substr($0, 1, index($0 "\t", "\t") - 1)
+	next
+}
+
+/vfio selftests: / {
+	sub(/.*vfio selftests: /, "")
+	during = $0
+	inside = 0
+	next
+}
+
+# The frame of a report.  What it frames decides.
+!inside && (/cut here/ || /\] =+$/) {
+	frame = $0
+	next
+}
+
+$0 ~ splat {
+	for (i = 1; i <= nr_known; i++) {
+		if ($0 ~ known[i]) {
+			frame = ""
+			next
+		}
+	}
+	if (expect != "" && $0 ~ expect) {
+		verb = "reports, as it must,"
+		expected = 1
+	} else if (!(expected && /Kernel panic/)) {
+		# The panic that it ends in is part of an expected report.
+		verb = "reports,"
+		bad = 1
+	}
+	if (!inside)
+		print "the kernel " verb " during " during ":"
+	if (frame != "")
+		print "  " frame
+	frame = ""
+	inside = 1
+}
+
+inside {
+	print "  " $0
+}
+
+END {
+	exit bad ? 1 : expected ? 2 : 0
+}

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A BAR whose mmap() is refused must not be exported as a DMA-BUF either
+ *
+ * The refusal is made by the vfio_pci_test module, so any device with a memory
+ * BAR of at least a page will do. Needs the module to be loaded and
+ * CONFIG_VFIO_PCI_DMABUF; the device is bound to the module's driver during
+ * the test and goes back to its own afterwards.
+ *
+ * The BARs that hardware does not let anyone map (pci_dev->non_mappable_bars,
+ * on s390) are imitated only as far as the driver looks at the flag.
+ */
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include <sys/mman.h>
+
+#include <linux/limits.h>
+#include <linux/vfio.h>
+
+#include <libvfio.h>
+
+#include "kselftest_harness.h"
+
+#define TEST_DRIVER "vfio-pci-test"
+#define PARAMETERS "/sys/module/vfio_pci_test/parameters/"
+
+static const char *device_bdf;
+static char *device_driver;
+static pid_t main_pid;
+
+static void parameter_set(const char *name, unsigned int value)
+{
+	char path[PATH_MAX], buf[16];
+	int fd;
+
+	snprintf_assert(path, sizeof(path), PARAMETERS "%s", name);
+	snprintf_assert(buf, sizeof(buf), "%u", value);
+
+	fd = open(path, O_WRONLY);
+	VFIO_ASSERT_GE(fd, 0, "Cannot open %s\n", path);
+	VFIO_ASSERT_EQ(write(fd, buf, strlen(buf)), strlen(buf));
+	VFIO_ASSERT_EQ(close(fd), 0);
+}
+
+/* The BAR to test with: memory, and large enough to be exported. */
+static int first_bar(struct vfio_pci_device *device)
+{
+	int bar;
+
+	for (bar = 0; bar < PCI_STD_NUM_BARS; bar++) {
+		if (device->bars[bar].info.size >= getpagesize())
+			return bar;
+	}
+
+	return -1;
+}
+
+FIXTURE(unmappable_bar) {
+	struct iommu *iommu;
+	struct vfio_pci_device *device;
+	int bar;
+};
+
+FIXTURE_VARIANT(unmappable_bar) {
+	/* Parameters of the module. */
+	unsigned int nommap;
+	unsigned int non_mappable;
+	/* What an export says, 0 if it succeeds, and whether mmap() does. */
+	int export_ret;
+	bool mappable;
+};
+
+/* Without the parameters everything works, or the other variants prove nothing. */
+FIXTURE_VARIANT_ADD(unmappable_bar, none) {
+	.mappable = true,
+};
+
+/* The driver decided that mmap() is refused: the export follows suit. */
+FIXTURE_VARIANT_ADD(unmappable_bar, refused) {
+	.nommap = ~0U,
+	.export_ret = -EINVAL,
+};
+
+/* Nobody can map the device's BARs: they are not even reserved. */
+FIXTURE_VARIANT_ADD(unmappable_bar, non_mappable) {
+	.non_mappable = 1,
+	.export_ret = -ENODEV,
+};
+
+FIXTURE_SETUP(unmappable_bar)
+{
+	parameter_set("nommap", variant->nommap);
+	parameter_set("non_mappable", variant->non_mappable);
+	sysfs_driver_set(device_bdf, TEST_DRIVER);
+
+	self->iommu = iommu_init(default_iommu_mode);
+	self->device = vfio_pci_device_init(device_bdf, self->iommu);
+	self->bar = first_bar(self->device);
+	if (self->bar < 0)
+		SKIP(return, "%s has no BAR of at least a page\n", device_bdf);
+}
+
+FIXTURE_TEARDOWN(unmappable_bar)
+{
+	vfio_pci_device_cleanup(self->device);
+	iommu_cleanup(self->iommu);
+}
+
+TEST_F(unmappable_bar, mmap)
+{
+	struct vfio_region_info *info = &self->device->bars[self->bar].info;
+	void *vaddr;
+
+	ASSERT_EQ(variant->mappable, !!(info->flags & VFIO_REGION_INFO_FLAG_MMAP));
+
+	errno = 0;
+	vaddr = mmap(NULL, getpagesize(), PROT_READ, MAP_SHARED,
+		     self->device->fd, info->offset);
+	if (!variant->mappable) {
+		ASSERT_EQ(MAP_FAILED, vaddr);
+		ASSERT_EQ(EINVAL, errno);
+		return;
+	}
+
+	ASSERT_NE(MAP_FAILED, vaddr);
+	ASSERT_EQ(0, munmap(vaddr, getpagesize()));
+}
+
+TEST_F(unmappable_bar, export)
+{
+	int ret;
+
+	ret = __vfio_pci_dma_buf_export(self->device, self->bar, 0,
+					getpagesize());
+	if (variant->export_ret) {
+		ASSERT_EQ(variant->export_ret, ret);
+		return;
+	}
+
+	ASSERT_LE(0, ret);
+	ASSERT_EQ(getpagesize(), lseek(ret, 0, SEEK_END));
+	ASSERT_EQ(0, close(ret));
+}
+
+/* A range that is bad in itself is refused for that reason, mappable or not. */
+TEST_F(unmappable_bar, export_past_end)
+{
+	struct vfio_region_info *info = &self->device->bars[self->bar].info;
+
+	ASSERT_EQ(variant->export_ret ?: -EINVAL,
+		  __vfio_pci_dma_buf_export(self->device, self->bar, info->size,
+					    getpagesize()));
+}
+
+static void restore(void)
+{
+	/* The children that run the tests inherit the handler. */
+	if (getpid() != main_pid)
+		return;
+
+	parameter_set("nommap", 0);
+	parameter_set("non_mappable", 0);
+	sysfs_driver_set(device_bdf, device_driver);
+	free(device_driver);
+}
+
+int main(int argc, char *argv[])
+{
+	device_bdf = vfio_selftests_get_bdf(&argc, argv);
+
+	if (access(PARAMETERS, F_OK))
+		ksft_exit_skip("The module vfio_pci_test is not loaded\n");
+
+	device_driver = sysfs_driver_get(device_bdf);
+	if (!device_driver)
+		ksft_exit_skip("%s is bound to no driver\n", device_bdf);
+
+	main_pid = getpid();
+	VFIO_ASSERT_EQ(atexit(restore), 0);
+
+	return test_harness_run(argc, argv);
+}
