@@ -194,13 +194,35 @@ harness()
 # The stages that both "make run" and "make check" go through.
 lay_out()
 {
-	stage "$BASE: lay out ${1:-the series}" tree.log \
-		"$TOP/scripts/tree.sh" ${1:+"$1"} || exit 1
+	stage "$BASE: lay out the $1" tree.log "$TOP/scripts/tree.sh" "$1" ||
+		return 1
 	! grep '^note: ' "$LOGS/tree.log" >&2 || :
 }
 
+# V=1, because the lines of the log are the measure of progress.
 build_kernel()
 {
-	stage "$BASE: build the $1 kernel and the selftests" "build-$1.log" \
-		harness "$1" initramfs || exit 1
+	local variant=$1
+	shift
+
+	stage "$BASE: build the $variant kernel and the selftests" \
+		"build-$variant.log" harness "$variant" V=1 initramfs "$@"
+}
+
+# all_objects ARGUMENT...: make with all drivers configured, in $WORK/all; for
+# single objects and directories, no kernel is ever linked there.
+all_objects()
+{
+	local out=$WORK/all cc=gcc
+
+	! command -v ccache > /dev/null || cc='ccache gcc'
+	mkdir -p -- "$out"
+	if ! cmp -s -- "$TOP/scripts/all.config" "$out/all.config"; then
+		make -s -C "$TREE" O="$out" CC="$cc" \
+			KCONFIG_ALLCONFIG="$TOP/scripts/all.config" allmodconfig || return 1
+		awk -f "$HARNESS/check-config.awk" "$TOP/scripts/all.config" \
+			"$out/.config" || return 1
+		cp -- "$TOP/scripts/all.config" "$out/all.config"
+	fi
+	make --no-print-directory -C "$TREE" O="$out" CC="$cc" -j "$JOBS" "$@"
 }

@@ -96,7 +96,7 @@ for commit in $(git rev-list --reverse base..HEAD); do
 
 	name=$(store_patch "$commit" "$number")
 	for other in "$TOP"/patches/"$HOME_BASE"/*-"${name#*-}"; do
-		[ "$BASE" != "$HOME_BASE" ] && [ -f "$other" ] || continue
+		{ [ "$BASE" != "$HOME_BASE" ] && [ -f "$other" ]; } || continue
 		[ "$(fingerprint "$other")" = "$(fingerprint "$TMP/patches/$name")" ] ||
 			continue
 		rm -- "$TMP/patches/$name"

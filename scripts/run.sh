@@ -25,9 +25,9 @@ if [ -d "$TREE" ] && { [ -n "$(git -C "$TREE" status --porcelain -uno)" ] ||
    ! git -C "$TREE" merge-base --is-ancestor HEAD refs/series/applied; }; then
 	say "note: $TREE has changes of yours; they are used as they are"
 else
-	lay_out
+	lay_out series || exit 1
 fi
-build_kernel "$variant"
+build_kernel "$variant" || exit 1
 if [ "${1:-}" = shell ]; then
 	exec make --no-print-directory -C "$HARNESS" shell \
 		KERNEL_PATH="$TREE" BUILD_PATH="$WORK/$variant" \

@@ -16,8 +16,9 @@ getopt_help "$@"
 load_base
 
 out=${1:-$WORK/series}
-name=$(git config user.name) && email=$(git config user.email) &&
-	[ -n "$name" ] && [ -n "$email" ] ||
+name=$(git config user.name || :)
+email=$(git config user.email || :)
+{ [ -n "$name" ] && [ -n "$email" ]; } ||
 	die "git does not know who you are: git config --global user.name and user.email"
 
 "$TOP/scripts/tree.sh"

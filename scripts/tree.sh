@@ -26,7 +26,7 @@ lay_out_linux()
 {
 	local version
 
-	[ -f "$LINUX/Makefile" ] && [ -f "$LINUX/MAINTAINERS" ] ||
+	{ [ -f "$LINUX/Makefile" ] && [ -f "$LINUX/MAINTAINERS" ]; } ||
 		die "LINUX=$LINUX is no kernel tree"
 	version=$(awk '/^VERSION = /{v=$3} /^PATCHLEVEL = /{p=$3}
 		END { print v "." p }' "$LINUX/Makefile")

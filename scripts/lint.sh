@@ -1,0 +1,137 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# usage: BASE=x.y lint.sh
+#
+# No findings from any of these:
+#
+#   checkpatch --strict   on every commit of the series, without
+#       NO_AUTHOR_SIGN_OFF etc.: the stored patches are not signed off
+#       FILE_PATH_CHANGES: MAINTAINERS covers the directories already
+#       UNKNOWN_COMMIT_ID: a base is a source package, without history
+#   sparse, W=1           on the C files that the series touches
+#   kernel-doc            on the files that it touches: nothing that the base
+#       does not have
+#   ShellCheck            on all shell scripts
+#   and: every file here that lies at a path of the kernel is brought in by
+#       some patch, and no stored patch is signed off.
+#
+# Environment: BASE, LINUX, BUILD, CACHE, JOBS.
+# Exit status: 0 if there are none, 1 otherwise.
+
+. "$(dirname -- "$0")/lib.sh"
+getopt_help "$@"
+load_base
+bad=0
+
+finding()
+{
+	echo "FINDING: $*"
+	bad=1
+}
+
+# touched PATTERN...: the files of the tip that the series touches
+touched()
+{
+	git -C "$TREE" diff --name-only --diff-filter=d --no-renames \
+		base refs/series/applied -- "$@"
+}
+
+lint_patches()
+{
+	local commit out
+
+	for commit in $(git -C "$TREE" rev-list --reverse base..refs/series/applied); do
+		out=$(cd -- "$TREE" && scripts/checkpatch.pl --strict \
+			--no-signoff --no-tree --quiet --show-types \
+			--ignore FILE_PATH_CHANGES,UNKNOWN_COMMIT_ID,COMMIT_MESSAGE_DUMMY \
+			--git "$commit" 2>&1) && [ -z "$out" ] && continue
+		finding "checkpatch: $(git -C "$TREE" log -1 --format='%h %s' "$commit")"
+		printf '%s\n' "$out"
+	done
+	! grep -l '^Signed-off-by:' "$PATCHES"/*.patch || finding "signed off"
+}
+
+# Objects are made anew, so that the compiler has a reason to look.
+lint_objects()
+{
+	local file objects=() log=$LOGS/lint-objects.log
+
+	while read -r file; do
+		objects+=("${file%.c}.o")
+		rm -f -- "$WORK/all/${file%.c}.o"
+	done <<< "$(touched 'drivers/*.c' 'samples/*.c' 'lib/*.c')"
+	[ -n "${objects[0]#.o}" ] || return 0
+	all_objects W=1 C=2 KCFLAGS=-Wno-error "${objects[@]}" > "$log" 2>&1 || {
+		finding "W=1 C=2 fails"
+		tail -n 20 -- "$log"
+	}
+	! grep -E '(warning|error):' "$log" || finding "sparse or W=1, see $log"
+	# With other flags than the next build uses.
+	for file in "${objects[@]}"; do
+		rm -f -- "$WORK/all/$file"
+	done
+}
+
+lint_modules()
+{
+	local dir=$WORK/all/test_modules log=$LOGS/lint-modules.log
+
+	rm -rf -- "$dir"
+	cp -r -- "$TEST_MODULES" "$dir"
+	all_objects W=1 C=2 M="$dir" KBUILD_MODPOST_WARN=1 modules > "$log" 2>&1 || {
+		finding "W=1 C=2 of the test modules fails"
+		tail -n 20 -- "$log"
+	}
+	! grep -E '(warning|error):' "$log" || finding "sparse or W=1, see $log"
+}
+
+kernel_doc()
+{
+	local tool=scripts/kernel-doc
+
+	[ ! -e "$TREE/tools/docs/kernel-doc" ] || tool=tools/docs/kernel-doc
+	touched '*.c' '*.h' | (cd -- "$TREE" && xargs -r "$tool" -none -Wall 2>&1) |
+		sed 's/:[0-9]*\( [^ ]*\)\{0,1\} /: /' | sort
+}
+
+lint_kernel_doc()
+{
+	kernel_doc > "$LOGS/kernel-doc"
+	[ -s "$LOGS/kernel-doc" ] || return 0
+	git -C "$TREE" checkout -q --detach base
+	kernel_doc > "$LOGS/kernel-doc-base"
+	git -C "$TREE" checkout -q --detach refs/series/applied
+	! comm -23 "$LOGS/kernel-doc" "$LOGS/kernel-doc-base" | grep . ||
+		finding "kernel-doc"
+}
+
+lint_scripts()
+{
+	(cd -- "$TOP" && find . \( -path ./build -o -path ./.git \) -prune -o \
+		-type f \( -name '*.sh' -o -path './.ci/run' \) -print0 |
+		xargs -0 shellcheck -x) || finding "shellcheck"
+}
+
+lint_files()
+{
+	local path
+
+	find "$TOP/tools" "$TOP/Documentation" "$TOP/samples" "$TOP/drivers" \
+		"$TOP/include" -type f 2>/dev/null |
+	sed "s|^$(printf '%s' "$TOP" | sed 's/[].*^$|[]/\\&/g')/||" | while read -r path; do
+		grep -qxF -- "	$path" "$TOP"/patches/*/series ||
+			echo "$path"
+	done | grep . && finding "no patch brings these in"
+	return 0
+}
+
+"$TOP/scripts/deps.sh" check
+"$TOP/scripts/tree.sh"
+lint_patches
+lint_objects
+lint_modules
+lint_kernel_doc
+lint_scripts
+lint_files
+exit "$bad"
