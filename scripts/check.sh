@@ -88,7 +88,7 @@ controls()
 # The kernel without the series, and the test modules for it.
 build_stock()
 {
-	harness plain V=1 kernel modules || return 1
+	harness plain QUIET= kernel modules || return 1
 	rm -rf -- "$STOCK.tmp"
 	mkdir -p -- "$STOCK.tmp"
 	cp -- "$WORK/plain/kernel/arch/x86/boot/bzImage" \
@@ -124,7 +124,7 @@ build_commit()
 	why=$(controls build | sed -n "s/^$(quote "$next")	//p")
 	if [ -n "$why" ]; then
 		rm -rf -- "$WORK/plain/selftests"
-		harness plain V=1 selftests > "$LOGS/control-build.log" 2>&1 && {
+		harness plain QUIET= selftests > "$LOGS/control-build.log" 2>&1 && {
 			echo "the selftests build without \"$next\""
 			return 1
 		}
@@ -136,7 +136,7 @@ build_commit()
 		echo "control: the selftests do not build without \"$next\" ($why)"
 		return 0
 	fi
-	harness plain V=1 selftests || return 1
+	harness plain QUIET= selftests || return 1
 
 	[ -n "$(controls tests | sed -n "s/^$(quote "$next")	//p")" ] || return 0
 	rm -rf -- "$WORK/plain/before-$commit"

@@ -102,8 +102,10 @@ download()
 	need_space "$CACHE" 500 "downloading $PACKAGE"
 	rm -rf -- "$tmp"
 	mkdir -p -- "$tmp"
-	(cd -- "$tmp" && apt-get "${APT[@]}" -q download "$PACKAGE=$1") >&2 ||
+	(cd -- "$tmp" && apt-get "${APT[@]}" -q download "$PACKAGE=$1") >&2 || {
+		need_space "$CACHE" 1 "downloading $PACKAGE"
 		return 1
+	}
 	printf '%s  %s\n' "$2" "$(echo "$tmp"/*.deb)" | sha256sum -c --status ||
 		die "checksum wrong: $PACKAGE $1 is not the file that was expected ($2)"
 	mv -- "$tmp"/*.deb "$DEB"
@@ -128,20 +130,21 @@ import()
 	local when='@1700000000 +0000' who='Linux source package'
 
 	need_space "$CACHE" 4000 "importing $PACKAGE $1"
-	rm -rf -- "$src" "$index"
+	# With what git leaves behind when it is killed.
+	rm -rf -- "$src" "$index" "$index.lock" "$STORE"/objects/pack/tmp_*
 	mkdir -p -- "$src"
 	say "unpacking $PACKAGE $1"
 	"$2" "$src" || die "unpacking $PACKAGE $1 failed (disk full?)"
 	[ -f "$src/MAINTAINERS" ] || die "$PACKAGE $1 holds no kernel"
 	# Debian ignores everything at the top for its own packaging, which
 	# would hide new files from git.
-	sed -i '/^# Debian packaging: ignore everything/,$d' "$src/.gitignore"
+	sed -i '/^# Debian packaging: ignore everything/,$d' "$src/.gitignore" ||
+		die "unpacking $PACKAGE $1 failed (disk full?)"
 	say "importing $PACKAGE $1"
 	[ -d "$STORE" ] || {
 		rm -rf -- "$STORE.tmp"
-		git init -q --bare "$STORE.tmp"
-		mv -- "$STORE.tmp" "$STORE"
-	}
+		git init -q --bare "$STORE.tmp" && mv -- "$STORE.tmp" "$STORE"
+	} || die "importing $PACKAGE $1 failed (disk full?)"
 	# Straight into one pack instead of 95,000 loose objects.
 	GIT_INDEX_FILE=$index git --git-dir="$STORE" --work-tree="$src" \
 		-c core.bigFileThreshold=1 -c core.compression=1 \
@@ -223,7 +226,7 @@ if ! in_store "$VERSION"; then
 	if [ -n "${OFFLINE:-}" ]; then
 		FOUND=$(git --git-dir="$STORE" for-each-ref --sort=-version:refname \
 			--format='%(refname:lstrip=3)' "refs/bases/$PACKAGE" \
-			2>/dev/null | head -n 1)
+			2>/dev/null | head -n 1) || :
 		[ -n "$FOUND" ] || die "no source of $BASE in $CACHE, and OFFLINE is set"
 	else
 		from_archive || from_kernel_org ||

@@ -23,9 +23,33 @@ CACHE=${CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/vfio-bar-access}
 JOBS=${JOBS:-$(nproc)}
 V=${V:-}
 
+# Scripts change the directory.
+[ -z "${BUILD##/*}" ] || BUILD=$PWD/$BUILD
+[ -z "${CACHE##/*}" ] || CACHE=$PWD/$CACHE
+[ -z "${LINUX##/*}" ] || LINUX=$PWD/$LINUX
+
 # Ours, wherever the caller happens to be.
 unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_OBJECT_DIRECTORY
 export LC_ALL=C.UTF-8
+
+# The user's taste in diffs, hooks and signatures must not decide about what
+# is stored, or about the ids of commits.
+git_config()
+{
+	local setting n=${GIT_CONFIG_COUNT:-0}
+
+	for setting; do
+		export "GIT_CONFIG_KEY_$n=${setting%%=*}"
+		export "GIT_CONFIG_VALUE_$n=${setting#*=}"
+		n=$((n + 1))
+	done
+	export GIT_CONFIG_COUNT=$n
+}
+git_config diff.noprefix=false diff.mnemonicPrefix=false diff.context=3 \
+	diff.interHunkContext=0 diff.orderFile=/dev/null \
+	diff.indentHeuristic=true diff.suppressBlankEmpty=false \
+	mailinfo.scissors=false apply.ignoreWhitespace=no core.autocrlf=false \
+	commit.gpgSign=false tag.gpgSign=false core.hooksPath=/dev/null
 
 say()
 {
@@ -74,6 +98,9 @@ load_base()
 	TREE=$WORK/tree
 	LOGS=$WORK/logs
 	SERIES=$PATCHES/series
+	# A tree that is not whole must not be taken for the repository that
+	# it lies in.
+	export GIT_CEILING_DIRECTORIES=$WORK
 	[ -f "$SERIES" ] || die "patches/$BASE/series is missing"
 	mkdir -p -- "$LOGS" || die "cannot create $LOGS"
 }
@@ -108,7 +135,8 @@ stage_interrupt()
 # Run COMMAND in a process group of its own with its output in $LOGS/LOG.
 # While it runs, say what is being done, how far it is (in lines of output,
 # against the number it had the last time), and for how long. On failure
-# show the end of the log and return the status of COMMAND.
+# show the end of the log and return the status of COMMAND. STAGE_LINES is the
+# number to go by the first time.
 stage()
 {
 	local text=$1 log=$LOGS/$2 start last=0 now lines total='' status=0
@@ -125,6 +153,7 @@ stage()
 		return "$status"
 	fi
 
+	[ -z "${STAGE_LINES:-}" ] || total=" of about $STAGE_LINES"
 	[ ! -s "$log.lines" ] || total=" of about $(cat -- "$log.lines")"
 	trap stage_interrupt INT TERM
 	set -m
@@ -153,7 +182,10 @@ stage()
 	trap - INT TERM
 	[ ! -t 2 ] || printf '\r\033[K' >&2
 	if [ "$status" -eq 0 ]; then
-		wc -l < "$log" > "$log.lines"
+		# An incremental run says nothing about a whole one.
+		lines=$(wc -l < "$log")
+		[ "$lines" -lt "$(cat -- "$log.lines" 2>/dev/null || echo 0)" ] ||
+			echo "$lines" > "$log.lines"
 		printf '%6s  %s\n' "$(elapsed "$start")" "$text" >&2
 		return 0
 	fi
@@ -199,14 +231,14 @@ lay_out()
 	! grep '^note: ' "$LOGS/tree.log" >&2 || :
 }
 
-# V=1, because the lines of the log are the measure of progress.
+# The lines of the log are the measure of progress.
 build_kernel()
 {
 	local variant=$1
 	shift
 
-	stage "$BASE: build the $variant kernel and the selftests" \
-		"build-$variant.log" harness "$variant" V=1 initramfs "$@"
+	STAGE_LINES=1700 stage "$BASE: build the $variant kernel and the selftests" \
+		"build-$variant.log" harness "$variant" QUIET= initramfs "$@"
 }
 
 # all_objects ARGUMENT...: make with all drivers configured, in $WORK/all; for

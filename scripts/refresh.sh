@@ -14,7 +14,10 @@
 # A new file may have been edited here or in the tree. Where both were, and
 # differ, nothing is written.
 #
-# Environment: BASE, BUILD. Exit status: 0, or 1 and nothing is changed.
+# A tree that stands at an earlier commit of the series, as an interrupted
+# build of every commit leaves it, is refused; FORCE=1 drops the later ones.
+#
+# Environment: BASE, BUILD, FORCE. Exit status: 0, or 1 and nothing is changed.
 
 . "$(dirname -- "$0")/lib.sh"
 getopt_help "$@"
@@ -32,9 +35,14 @@ git merge-base --is-ancestor base HEAD ||
 	die "HEAD of $TREE does not stand on the base"
 [ -z "$(git rev-list --merges base..HEAD)" ] ||
 	die "$TREE has merges; a series is linear"
-[ "$(git rev-parse HEAD)" != "$(git rev-parse base)" ] ||
-[ "$(git rev-parse refs/series/applied)" = "$(git rev-parse base)" ] ||
-	die "$TREE is at the bare base; 'make tree' puts the series back"
+if [ -z "${FORCE:-}" ]; then
+	[ "$(git rev-parse HEAD)" != "$(git rev-parse base)" ] ||
+	[ -z "$(series_entries "$SERIES")" ] ||
+		die "$TREE is at the bare base; 'make tree' puts the series back, FORCE=1 drops all patches"
+	short=$(git rev-list --count HEAD..refs/series/applied)
+	[ "$short" -eq 0 ] || ! git merge-base --is-ancestor HEAD refs/series/applied ||
+		die "$TREE is $short commits short of the series; 'make tree' puts them back, FORCE=1 drops their patches"
+fi
 
 TMP=$(mktemp -d "$WORK/tmp.XXXXXX")
 trap 'rm -rf -- "$TMP"' EXIT

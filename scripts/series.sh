@@ -7,7 +7,8 @@
 # build/x.y/series). The patches in this repository carry no Signed-off-by,
 # because only a person can certify where a patch comes from; this adds the
 # caller's, that is the identity that git is configured with. SIGNOFF=no
-# leaves it out, for trying.
+# leaves it out, for trying. What DIRECTORY holds is replaced, which must be
+# such mails and nothing else.
 #
 # Environment: BASE, LINUX, BUILD, SIGNOFF, REROLL (vN). Exit status: 0 or 1.
 
@@ -16,18 +17,28 @@ getopt_help "$@"
 load_base
 
 out=${1:-$WORK/series}
+[ -z "${out##/*}" ] || out=$PWD/$out
+out=${out%/}
+[ ! -e "$out" ] || [ -d "$out" ] || die "$out is no directory"
+other=
+[ ! -d "$out" ] || other=$(find "$out" -mindepth 1 ! -name '*.patch' -print -quit)
+[ -z "$other" ] || die "$out holds ${other#"$out/"}, which is no mail; choose another directory"
+[ -s "$TOP/patches/cover-letter" ] || die "patches/cover-letter is missing"
 name=$(git config user.name || :)
 email=$(git config user.email || :)
 { [ -n "$name" ] && [ -n "$email" ]; } ||
 	die "git does not know who you are: git config --global user.name and user.email"
+# The tree may be configured otherwise.
+export GIT_COMMITTER_NAME=$name GIT_COMMITTER_EMAIL=$email
+git_config user.name="$name" user.email="$email"
 
 "$TOP/scripts/tree.sh"
 cd -- "$TREE"
 [ "$(git rev-parse HEAD)" != "$(git rev-parse base)" ] ||
 	die "patches/$BASE/series is empty"
 
-sign=(--signoff)
-[ "${SIGNOFF:-yes}" != no ] || sign=(--no-signoff)
+sign=(--signoff) signed=", signed off by $name <$email>"
+[ "${SIGNOFF:-yes}" != no ] || sign=(--no-signoff) signed=
 rm -rf -- "$out.tmp"
 git branch -q -f mail HEAD
 git config branch.mail.description "$(cat -- "$TOP/patches/cover-letter")"
@@ -37,4 +48,4 @@ git format-patch -q \
 	"${sign[@]}" --thread=shallow base..mail
 rm -rf -- "$out"
 mv -- "$out.tmp" "$out"
-say "$(find "$out" -name '*.patch' | wc -l) mails in $out, signed off by $name <$email>"
+say "$(find "$out" -name '*.patch' | wc -l) mails in $out$signed"

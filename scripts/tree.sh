@@ -21,6 +21,30 @@ getopt_help "$@"
 load_base
 WANT=${1:-series}
 
+# Asking git for the status of a tree would write to its index.
+git_linux()
+{
+	GIT_OPTIONAL_LOCKS=0 git -C "$LINUX" "$@" 2>/dev/null
+}
+
+# Is LINUX the top of a git tree with commits, or just a directory?
+linux_is_git()
+{
+	git_linux rev-parse -q --verify 'HEAD^{commit}' > /dev/null &&
+		[ -z "$(git_linux rev-parse --show-prefix)" ]
+}
+
+# What changes when there is something new in LINUX
+linux_state()
+{
+	if linux_is_git; then
+		printf '%s %s\n' "$LINUX" "$(git_linux rev-parse HEAD)"
+	else
+		printf '%s %s\n' "$LINUX" "$(find "$LINUX" -type f \
+			-printf '%P %m %s %T@\n' 2>/dev/null | sort | sha256sum)"
+	fi
+}
+
 # A tree of the user's own: a clone of its commit, or a copy of its files.
 lay_out_linux()
 {
@@ -32,17 +56,16 @@ lay_out_linux()
 		END { print v "." p }' "$LINUX/Makefile")
 	[ "$version" = "$BASE" ] ||
 		say "note: $LINUX is a $version, the series of $BASE is applied to it"
-	rm -rf -- "$TREE.tmp"
-	if git -C "$LINUX" rev-parse -q --verify 'HEAD^{commit}' > /dev/null 2>&1 &&
-	   [ -z "$(git -C "$LINUX" rev-parse --show-prefix)" ]; then
-		[ -z "$(git -C "$LINUX" status --porcelain -uno)" ] ||
+	if linux_is_git; then
+		[ -z "$(git_linux status --porcelain -uno)" ] ||
 			say "note: uncommitted changes in $LINUX are left out"
 		git clone -q --shared --no-checkout -- "$LINUX" "$TREE.tmp"
-		git -C "$TREE.tmp" tag -f base "$(git -C "$LINUX" rev-parse HEAD)" \
+		git -C "$TREE.tmp" tag -f base "$(git_linux rev-parse HEAD)" \
 			> /dev/null
 	else
 		need_space "$WORK" 4000 "copying $LINUX"
-		cp -a -- "$LINUX" "$TREE.tmp"
+		cp -a -- "$LINUX" "$TREE.tmp" ||
+			die "copying $LINUX failed (disk full?)"
 		git -C "$TREE.tmp" init -q
 		git -C "$TREE.tmp" add -A -f .
 		git -C "$TREE.tmp" -c user.name=base -c user.email=root@localhost \
@@ -58,23 +81,46 @@ lay_out_base()
 	commit=$("$TOP/scripts/fetch.sh") || exit 1
 	[ "$(git -C "$TREE" rev-parse -q --verify base 2>/dev/null)" != "$commit" ] ||
 		return 0
-	[ ! -d "$TREE" ] || keep_changes
+	[ ! -d "$TREE/.git" ] || keep_changes
 	need_space "$WORK" 3000 "laying out $BASE"
-	rm -rf -- "$TREE.tmp"
-	git clone -q --shared --no-checkout -- "$CACHE/linux.git" "$TREE.tmp" 2>/dev/null
+	rm -f -- "$WORK/linux"
+	git clone -q --shared --no-checkout -- "$CACHE/linux.git" "$TREE.tmp" 2>/dev/null ||
+		die "cannot clone $CACHE/linux.git"
 	git -C "$TREE.tmp" tag base "$commit"
+}
+
+# Has the tree files, branches or a stash that would go with it?
+has_more()
+{
+	[ -n "$(git -C "$TREE" status --porcelain)" ] ||
+	[ -n "$(git -C "$TREE" stash list)" ] ||
+	git -C "$TREE" for-each-ref --format='%(refname:short)' refs/heads |
+		grep -qvxE 'mail|series-so-far'
 }
 
 publish_tree()
 {
-	[ -d "$TREE.tmp" ] || return 0
+	local name keep
+
 	git -C "$TREE.tmp" remote remove origin 2>/dev/null || :
 	git -C "$TREE.tmp" config advice.detachedHead false
+	git -C "$TREE.tmp" config core.autocrlf false
 	git -C "$TREE.tmp" checkout -q --detach base ||
 		die "cannot check out $BASE (disk full?)"
+	# Branches of the tree are the user's: one that came along is none.
+	for name in $(git -C "$TREE.tmp" for-each-ref --format='%(refname)' refs/heads); do
+		git -C "$TREE.tmp" update-ref -d "$name"
+	done
 	git -C "$TREE.tmp" update-ref refs/series/applied base
-	rm -rf -- "$TREE"
+	if [ -d "$TREE/.git" ] && has_more; then
+		keep=$TREE-$(date +%Y%m%d-%H%M%S)
+		say "note: the tree with your branches and files is $keep now"
+		mv -- "$TREE" "$keep"
+	elif [ -d "$TREE" ]; then
+		mv -- "$TREE" "$TREE.old"
+	fi
 	mv -- "$TREE.tmp" "$TREE"
+	rm -rf -- "$TREE.old"
 }
 
 # Refuse to walk over anything that is in the tree and nowhere else.
@@ -169,20 +215,28 @@ apply_series()
 mkdir -p -- "$WORK"
 exec 8> "$WORK/lock"
 flock 8
+rm -rf -- "$WORK"/tmp.??????
 TMP=$(mktemp -d "$WORK/tmp.XXXXXX")
 trap 'rm -rf -- "$TMP"' EXIT
 
+# What an interrupted call left
+[ -d "$TREE" ] || [ ! -d "$TREE.old" ] || mv -- "$TREE.old" "$TREE"
+rm -rf -- "$TREE.tmp" "$TREE.old"
+
 if [ -z "$LINUX" ]; then
 	lay_out_base
-elif [ ! -d "$TREE" ] || [ "$(cat -- "$WORK/linux" 2>/dev/null)" != "$LINUX $(git -C "$LINUX" rev-parse HEAD 2>/dev/null)" ]; then
-	[ ! -d "$TREE" ] || keep_changes
-	rm -f -- "$WORK/linux"
-	lay_out_linux
-	publish_tree
-	printf '%s %s\n' "$LINUX" "$(git -C "$LINUX" rev-parse HEAD 2>/dev/null)" \
-		> "$WORK/linux"
+	[ ! -d "$TREE.tmp" ] || publish_tree
+else
+	state=$(linux_state)
+	if [ ! -d "$TREE/.git" ] ||
+	   [ "$(cat -- "$WORK/linux" 2>/dev/null)" != "$state" ]; then
+		[ ! -d "$TREE/.git" ] || keep_changes
+		lay_out_linux
+		rm -f -- "$WORK/linux"
+		publish_tree
+		printf '%s\n' "$state" > "$WORK/linux"
+	fi
 fi
-publish_tree
 keep_changes
 apply_series
 
