@@ -27,6 +27,7 @@ getopt_help "$@"
 BASES=${BASES:-7.2 7.3}
 PARTS='drivers/vfio/ drivers/dma-buf/ drivers/iommu/iommufd/'
 passed=0 failed=0 skipped=0
+harness_tested=
 began=$(date +%s)
 
 count_pass()
@@ -68,6 +69,22 @@ vm()
 	else
 		counted "$log" || count_fail
 	fi
+}
+
+# tap TEXT LOG COMMAND...: a script that prints TAP
+tap()
+{
+	local text=$1 log=$2 status=0 ok not_ok skip
+	shift 2
+
+	STAGE_TAIL=200 stage "$text" "$log" "$@" || status=1
+	ok=$(grep -c '^ok ' "$LOGS/$log" || :)
+	not_ok=$(grep -c '^not ok ' "$LOGS/$log" || :)
+	skip=$(grep -c '^ok .*# SKIP' "$LOGS/$log" || :)
+	passed=$((passed + ok - skip)) skipped=$((skipped + skip))
+	failed=$((failed + not_ok))
+	say "        $((ok - skip)) passed, $not_ok failed, $skip skipped"
+	[ "$status" -eq 0 ] || [ "$not_ok" -gt 0 ] || count_fail
 }
 
 # What a build of the stock kernel or of a commit depends on besides the tree.
@@ -241,6 +258,11 @@ check_base()
 		vm "$BASE: run the tests on the $variant kernel" "run-$variant.log" \
 			"$variant"
 		[ "$variant" = debug ] || check_controls
+		[ "$variant$harness_tested" != plain ] || {
+			tap "the harness itself" harness.log "$TOP/tests/harness.sh" \
+				"$WORK/plain/kernel/arch/x86/boot/bzImage"
+			harness_tested=yes
+		}
 	done
 
 	if stage "$BASE: lint" lint.log "$TOP/scripts/lint.sh"; then
@@ -250,14 +272,24 @@ check_base()
 	fi
 }
 
-"$TOP/scripts/deps.sh" check || exit 1
-for BASE in $BASES; do
-	(load_base) || exit 1
-done
-for BASE in $BASES; do
-	export BASE
-	check_base "$BASE"
-done
-say "$(elapsed "$began") in all"
-printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
-[ "$failed" -eq 0 ]
+# A function, so that the script is read to its end before it runs: it may be
+# edited meanwhile.
+main()
+{
+	"$TOP/scripts/deps.sh" check || exit 1
+	for BASE in $BASES; do
+		(load_base) || exit 1
+	done
+	for BASE in $BASES; do
+		export BASE
+		check_base "$BASE"
+	done
+	# Last, when the sources of all bases are in the cache.
+	tap "the scripts themselves" tooling.log "$TOP/tests/tooling.sh"
+	say "$(elapsed "$began") in all"
+	printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
+	[ "$failed" -eq 0 ]
+}
+
+main
+exit

@@ -76,39 +76,50 @@ lint_objects()
 lint_modules()
 {
 	local dir=$WORK/all/test_modules log=$LOGS/lint-modules.log
+	local file objects=()
 
 	rm -rf -- "$dir"
 	cp -r -- "$TEST_MODULES" "$dir"
-	all_objects W=1 C=2 M="$dir" KBUILD_MODPOST_WARN=1 modules > "$log" 2>&1 || {
+	for file in "$dir"/*.c; do
+		file=${file##*/}
+		objects+=("${file%.c}.o")
+	done
+	all_objects W=1 C=2 M="$dir" "${objects[@]}" > "$log" 2>&1 || {
 		finding "W=1 C=2 of the test modules fails"
 		tail -n 20 -- "$log"
 	}
 	! grep -E '(warning|error):' "$log" || finding "sparse or W=1, see $log"
 }
 
+# kernel_doc COMMIT: what it finds in the files that the series touches, as
+# they are in COMMIT, without line numbers
 kernel_doc()
 {
-	local tool=scripts/kernel-doc
+	local tool=$TREE/scripts/kernel-doc tmp
 
-	[ ! -e "$TREE/tools/docs/kernel-doc" ] || tool=tools/docs/kernel-doc
-	touched '*.c' '*.h' | (cd -- "$TREE" && xargs -r "$tool" -none -Wall 2>&1) |
-		sed 's/:[0-9]*\( [^ ]*\)\{0,1\} /: /' | sort
+	[ ! -e "$TREE/tools/docs/kernel-doc" ] || tool=$TREE/tools/docs/kernel-doc
+	tmp=$(mktemp -d "$WORK/tmp.XXXXXX")
+	touched '*.c' '*.h' | while read -r file; do
+		git -C "$TREE" cat-file -e "$1:$file" 2>/dev/null || continue
+		mkdir -p -- "$tmp/$(dirname -- "$file")"
+		git -C "$TREE" show "$1:$file" > "$tmp/$file"
+	done
+	(cd -- "$tmp" && find . -type f -print0 | xargs -0 -r "$tool" -none -Wall 2>&1) |
+		sed -n 's/:[0-9]*:\{0,1\} /: /; /[Ww]arning\|[Ee]rror/p' | sort
+	rm -rf -- "$tmp"
 }
 
 lint_kernel_doc()
 {
-	kernel_doc > "$LOGS/kernel-doc"
-	[ -s "$LOGS/kernel-doc" ] || return 0
-	git -C "$TREE" checkout -q --detach base
-	kernel_doc > "$LOGS/kernel-doc-base"
-	git -C "$TREE" checkout -q --detach refs/series/applied
+	kernel_doc refs/series/applied > "$LOGS/kernel-doc"
+	kernel_doc base > "$LOGS/kernel-doc-base"
 	! comm -23 "$LOGS/kernel-doc" "$LOGS/kernel-doc-base" | grep . ||
 		finding "kernel-doc"
 }
 
 lint_scripts()
 {
-	(cd -- "$TOP" && find . \( -path ./build -o -path ./.git \) -prune -o \
+	(cd -- "$TOP" && find . \( -path ./build -o -path ./wip -o -path ./.git \) -prune -o \
 		-type f \( -name '*.sh' -o -path './.ci/run' \) -print0 |
 		xargs -0 shellcheck -x) || finding "shellcheck"
 }

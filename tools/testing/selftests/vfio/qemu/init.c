@@ -35,12 +35,10 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+#include <linux/compiler.h>
+#include <linux/kernel.h>
 #include <linux/limits.h>
 #include <linux/netlink.h>
-
-#define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
-#define __noreturn	__attribute__((__noreturn__))
-#define __printf(a, b)	__attribute__((format(printf, a, b)))
 
 #define PCI_DEVICES	"/sys/bus/pci/devices"
 #define VFIO_PCI	"/sys/bus/pci/drivers/vfio-pci"
@@ -131,7 +129,7 @@ static void *must(void *p)
 	return p;
 }
 
-static char * __printf(1, 2) format(const char *fmt, ...)
+static __printf(1, 2) char *format(const char *fmt, ...)
 {
 	va_list ap;
 	char *s;

@@ -158,14 +158,14 @@ function matches(text, glob)
 }
 
 # The token of EXPECT_FAIL that covers this result, "" if none does.
-function expected(name, case,	i, test, colon)
+function expected(name, case,	i, test, colon, bare)
 {
+	bare = name
+	sub(/@.*/, "", bare)
 	for (i = 1; i <= nr_tokens; i++) {
 		colon = index(tokens[i] ":", ":")
 		test = substr(tokens[i], 1, colon - 1)
-		if (test !~ /@/)
-			sub(/@.*/, "", name)
-		if (matches(name, test) &&
+		if (matches(test ~ /@/ ? name : bare, test) &&
 		    matches(case, substr(tokens[i], colon + 1)))
 			return tokens[i]
 	}

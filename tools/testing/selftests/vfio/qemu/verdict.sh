@@ -43,7 +43,7 @@ case $status in
 	tail -n 40 "$console" | sed 's/^/  /'
 	;;
 *)	fail "QEMU exited with $status"
-	sed 's/^/  /' "$RESULT_PATH/qemu.log"
+	sed 's/^/  /' "$RESULT_PATH/qemu.log" 2>/dev/null
 	;;
 esac
 

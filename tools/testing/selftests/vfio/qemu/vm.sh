@@ -24,6 +24,12 @@ if [[ $mode != run && $mode != shell ]]; then
 	exit 1
 fi
 
+# First, so that nothing of an earlier run can be taken for this one's.
+if [[ $mode == run ]]; then
+	mkdir -p "$RESULT_PATH"
+	rm -f "$RESULT_PATH"/{results.ktap,console.log,qemu.log}
+fi
+
 args=()
 table=
 
@@ -85,8 +91,8 @@ for name in $DEVICES; do
 	fi
 done
 
-cmdline="console=$CONSOLE panic=-1 $CMDLINE"
-cmdline+=" VM_SLOW=$SLOW VM_DEVICES=${table%,}"
+append="console=$CONSOLE panic=-1 $CMDLINE"
+append+=" VM_SLOW=$SLOW VM_DEVICES=${table%,}"
 
 # QEMU_MACHINE comes first: an IOMMU serves only the devices that follow it.
 # shellcheck disable=SC2206 # a list of arguments
@@ -98,19 +104,16 @@ args=(
 )
 
 if [[ $mode == shell ]]; then
-	exec "$QEMU" "${args[@]}" -append "$cmdline VM_SHELL=1" \
+	exec "$QEMU" "${args[@]}" -append "$append VM_SHELL=1" \
 		-serial mon:stdio
 fi
-
-mkdir -p "$RESULT_PATH"
-rm -f "$RESULT_PATH"/{results.ktap,console.log,qemu.log}
 
 args+=(
 	-serial "file:$RESULT_PATH/console.log"
 	-chardev "file,id=results,path=/dev/stdout"
 	-device virtio-serial-pci
-	-device virtserialport,name=results,chardev=results
-	-append "$cmdline"
+	-device "virtserialport,name=results,chardev=results"
+	-append "$append"
 )
 
 status=0

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <sys/resource.h>
+
+#include <linux/types.h>
+
+#include <libvfio.h>
+
+#define PFNMAP_TEST "/sys/kernel/debug/vfio_pfnmap_test"
+
+/* Where a thread goes on if its access faults, NULL if it is in none. */
+static __thread sigjmp_buf *access_env;
+
+static pthread_once_t access_once = PTHREAD_ONCE_INIT;
+
+static void access_fault(int sig)
+{
+	/* Not one of ours: let it happen again, without the handler. */
+	if (!access_env) {
+		signal(sig, SIG_DFL);
+		return;
+	}
+
+	siglongjmp(*access_env, sig);
+}
+
+static void access_init(void)
+{
+	struct sigaction sa = {
+		.sa_handler = access_fault,
+		/* Left by siglongjmp(), which does not restore the mask. */
+		.sa_flags = SA_NODEFER,
+	};
+
+	VFIO_ASSERT_EQ(sigaction(SIGBUS, &sa, NULL), 0);
+	VFIO_ASSERT_EQ(sigaction(SIGSEGV, &sa, NULL), 0);
+}
+
+static int access_error(int sig)
+{
+	access_env = NULL;
+	return sig == SIGBUS ? -EFAULT : -EACCES;
+}
+
+int try_read32(const volatile void *addr, u32 *val)
+{
+	sigjmp_buf env;
+	int sig;
+
+	pthread_once(&access_once, access_init);
+
+	sig = sigsetjmp(env, 0);
+	if (sig)
+		return access_error(sig);
+
+	access_env = &env;
+	*val = *(const volatile u32 *)addr;
+	access_env = NULL;
+
+	return 0;
+}
+
+int try_write32(volatile void *addr, u32 val)
+{
+	sigjmp_buf env;
+	int sig;
+
+	pthread_once(&access_once, access_init);
+
+	sig = sigsetjmp(env, 0);
+	if (sig)
+		return access_error(sig);
+
+	access_env = &env;
+	*(volatile u32 *)addr = val;
+	access_env = NULL;
+
+	return 0;
+}
+
+long thread_faults(void)
+{
+	struct rusage usage;
+
+	VFIO_ASSERT_EQ(getrusage(RUSAGE_THREAD, &usage), 0);
+	return usage.ru_minflt + usage.ru_majflt;
+}
+
+int try_read32_faults(const volatile void *addr, u32 *val, long *faults)
+{
+	static u32 warm;
+	long before;
+	int ret;
+
+	/* Whatever the steps below touch is there after this. */
+	before = thread_faults();
+	ret = try_read32(&warm, val);
+	VFIO_ASSERT_EQ(ret, 0);
+	*faults = thread_faults() - before;
+
+	before = thread_faults();
+	ret = try_read32(addr, val);
+	*faults = thread_faults() - before;
+
+	return ret;
+}
+
+bool proc_map_find(const void *addr, struct proc_map *map)
+{
+	char line[512];
+	bool found = false;
+	FILE *maps;
+
+	maps = fopen("/proc/self/maps", "re");
+	VFIO_ASSERT_NOT_NULL(maps);
+
+	while (!found && fgets(line, sizeof(line), maps)) {
+		u64 start, end;
+		int name = 0, nr;
+
+		memset(map, 0, sizeof(*map));
+		nr = sscanf(line, "%" SCNx64 "-%" SCNx64 " %7s %" SCNx64 " %*s %" SCNu64 " %n",
+			    &start, &end, map->prot, &map->pgoff, &map->inode, &name);
+		VFIO_ASSERT_EQ(nr, 5);
+		map->start = (void *)start;
+		map->end = (void *)end;
+		if (name)
+			snprintf(map->name, sizeof(map->name), "%.*s",
+				 (int)strcspn(line + name, "\n"), line + name);
+		found = addr >= map->start && addr < map->end;
+	}
+	fclose(maps);
+
+	return found;
+}
+
+int pfnmap_get(const void *addr, struct pfnmap *pfnmap)
+{
+	int fd, ret, nr, writable;
+	char buf[128];
+
+	memset(pfnmap, 0, sizeof(*pfnmap));
+
+	fd = open(PFNMAP_TEST, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		return -EOPNOTSUPP;
+
+	snprintf_assert(buf, sizeof(buf), "0x%lx", (unsigned long)addr);
+	if (write(fd, buf, strlen(buf)) < 0) {
+		ret = -errno;
+		goto out;
+	}
+
+	ret = pread(fd, buf, sizeof(buf) - 1, 0);
+	VFIO_ASSERT_GT(ret, 0);
+	buf[ret] = '\0';
+	nr = sscanf(buf, "pfn %" SCNx64 " size %" SCNx64 " writable %d cache %7s",
+		    &pfnmap->pfn, &pfnmap->page_size, &writable, pfnmap->cache);
+	VFIO_ASSERT_EQ(nr, 4);
+	pfnmap->writable = writable;
+	ret = 0;
+out:
+	close(fd);
+	return ret;
+}
