@@ -60,12 +60,10 @@ fingerprint()
 # The commit without the new files that it brings, as a patch.
 store_patch()
 {
-	local commit=$1 number=$2 tree bare name path
+	local commit=$1 number=$2 tree bare name
 
 	git read-tree "$commit"
-	while read -r path; do
-		git update-index --force-remove "$path"
-	done < "$TMP/new"
+	git update-index --force-remove --stdin < "$TMP/new"
 	tree=$(git write-tree)
 	bare=$(git show -s --format=%B "$commit" |
 		GIT_AUTHOR_NAME=$(git show -s --format=%an "$commit") \

@@ -150,6 +150,19 @@ does_not_apply()
 	exit 1
 }
 
+# All that one patch brings in at once: an index of 95,000 files takes time.
+add_new_files()
+{
+	local there
+
+	[ -s "$TMP/new" ] || return 0
+	there=$(cut -f 2 "$TMP/new" | xargs -d '\n' git ls-files --)
+	[ -z "$there" ] ||
+		die "$SERIES: $BASE has ${there%%$'\n'*} already; change it by a patch"
+	git update-index --add --index-info < "$TMP/new"
+	: > "$TMP/new"
+}
+
 # commit_index PARENT: print the commit of what is in the index
 commit_index()
 {
@@ -187,16 +200,16 @@ apply_series()
 				die "$SERIES: $path stands in front of all patches"
 			[ -f "$TOP/$path" ] ||
 				die "$SERIES: there is no $path"
-			[ -z "$(git ls-files -- "$path")" ] ||
-				die "$SERIES: $BASE has $path already; change it by a patch"
 			next=100644
 			[ ! -x "$TOP/$path" ] || next=100755
-			git update-index --add --cacheinfo \
-				"$next,$(git hash-object -w -- "$TOP/$path"),$path"
+			printf '%s %s\t%s\n' "$next" \
+				"$(git hash-object -w -- "$TOP/$path")" "$path" \
+				>> "$TMP/new"
 			continue
 			;;
 		esac
 		if [ -n "$patch" ]; then
+			add_new_files
 			last=$(commit_index "$last")
 			patch=
 		fi

@@ -23,7 +23,7 @@ usage()
 # skip() was not able to run here.
 t()
 {
-	local what=$1 status=0
+	local what=$1 status=0 began=${EPOCHREALTIME/./}
 	shift
 
 	[[ -z $ONLY || $what =~ $ONLY ]] || return 0
@@ -45,6 +45,7 @@ t()
 		echo "not ok $NR - $what"
 		tail -n 60 "$T/log" | sed 's/^/# /'
 	fi
+	echo "# $(((${EPOCHREALTIME/./} - began) / 1000)) ms"
 }
 
 skip()

@@ -21,7 +21,8 @@ case "${1:-}" in
 esac
 
 TOP=$(cd -- "$(dirname -- "$0")/.." && pwd -P)
-REAL_CACHE=${CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/vfio-bar-access}
+REAL_CACHE=$(realpath -m -- \
+	"${CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/vfio-bar-access}")
 T=$(mktemp -d "${TMPDIR:-/tmp}/tooling.XXXXXX")
 trap 'rm -rf -- "$T"' EXIT
 trap 'exit 130' INT TERM
@@ -1274,6 +1275,8 @@ t 'the cover letter is there' cover_letter
 for BASE in $(cd -- "$TOP/bases" && printf '%s\n' * | sort -V); do
 	t "$BASE: tree and refresh change nothing" real_noop "$BASE"
 	t "$BASE: git am of the mails gives the same tree" plain_am "$BASE" mails
+	# Where the patches are stored; others refer to them.
+	[ "$BASE" = 7.2 ] || continue
 	t "$BASE: git am of the stored patches, and the new files, too" plain_am "$BASE" stored
 	t "$BASE: refresh writes a change" real_change "$BASE"
 done

@@ -219,62 +219,13 @@ TEST_F(bar_mmap, maps_name)
 	free((void *)cdev);
 }
 
-static bool has_vm_flags(void *vaddr, const char *wanted)
-{
-	char start[32], line[512], flag[4];
-	bool here = false, all = true;
-	FILE *smaps;
-
-	smaps = fopen("/proc/self/smaps", "re");
-	VFIO_ASSERT_NOT_NULL(smaps);
-	snprintf_assert(start, sizeof(start), "%lx-", (unsigned long)vaddr);
-	while (fgets(line, sizeof(line), smaps)) {
-		if (!strncmp(line, start, strlen(start)))
-			here = true;
-		else if (here && !strncmp(line, "VmFlags:", 8))
-			break;
-	}
-	fclose(smaps);
-	VFIO_ASSERT_TRUE(here);
-
-	for (; *wanted; wanted += 2) {
-		snprintf_assert(flag, sizeof(flag), " %.2s", wanted);
-		all &= !!strstr(line, flag);
-	}
-	if (!all)
-		fprintf(stderr, "# %s", line);
-
-	return all;
-}
-
 TEST_F(bar_mmap, vm_flags)
 {
 	void *vaddr = vfio_pci_bar_mmap(self->device, self->bar, 0, page_size);
 
 	/* shared, VM_IO, VM_PFNMAP, VM_DONTEXPAND, VM_DONTDUMP */
-	EXPECT_TRUE(has_vm_flags(vaddr, "shiopfdedd"));
+	EXPECT_TRUE(proc_map_has_flags(vaddr, "shiopfdedd"));
 	ASSERT_EQ(0, munmap(vaddr, page_size));
-}
-
-/* Where the BAR is in physical memory. */
-static u64 bar_phys(int bar)
-{
-	unsigned long long start;
-	char path[PATH_MAX], line[128];
-	FILE *resource;
-	int i;
-
-	snprintf_assert(path, sizeof(path), "/sys/bus/pci/devices/%s/resource",
-			device_bdf);
-	resource = fopen(path, "re");
-	VFIO_ASSERT_NOT_NULL(resource);
-	for (i = 0; i <= bar; i++)
-		VFIO_ASSERT_NOT_NULL(fgets(line, sizeof(line), resource));
-	fclose(resource);
-	start = strtoull(line, NULL, 16);
-	VFIO_ASSERT_NE(start, 0);
-
-	return start;
 }
 
 /* Not cached, and the page of the BAR that the offset says. */
@@ -295,7 +246,8 @@ TEST_F(bar_mmap, page_table)
 	ASSERT_EQ(-ENOENT, ret);
 	ASSERT_EQ(0, try_read32(vaddr, &val));
 	ASSERT_EQ(0, pfnmap_get(vaddr, &pfnmap));
-	EXPECT_EQ(bar_phys(self->bar) + offset, pfnmap.pfn * page_size);
+	EXPECT_EQ(sysfs_bar_start_get(device_bdf, self->bar) + offset,
+		  pfnmap.pfn * page_size);
 	EXPECT_EQ(page_size, pfnmap.page_size);
 	EXPECT_TRUE(pfnmap.writable);
 	EXPECT_STREQ("nc", pfnmap.cache);

@@ -143,6 +143,34 @@ bool proc_map_find(const void *addr, struct proc_map *map)
 	return found;
 }
 
+bool proc_map_has_flags(const void *vaddr, const char *wanted)
+{
+	char start[32], line[512], flag[4];
+	bool here = false, all = true;
+	FILE *smaps;
+
+	smaps = fopen("/proc/self/smaps", "re");
+	VFIO_ASSERT_NOT_NULL(smaps);
+	snprintf_assert(start, sizeof(start), "%lx-", (unsigned long)vaddr);
+	while (fgets(line, sizeof(line), smaps)) {
+		if (!strncmp(line, start, strlen(start)))
+			here = true;
+		else if (here && !strncmp(line, "VmFlags:", 8))
+			break;
+	}
+	fclose(smaps);
+	VFIO_ASSERT_TRUE(here);
+
+	for (; *wanted; wanted += 2) {
+		snprintf_assert(flag, sizeof(flag), " %.2s", wanted);
+		all &= !!strstr(line, flag);
+	}
+	if (!all)
+		fprintf(stderr, "# %s", line);
+
+	return all;
+}
+
 int pfnmap_get(const void *addr, struct pfnmap *pfnmap)
 {
 	int fd, ret, nr, writable;

@@ -6,6 +6,7 @@
 #include <libvfio/iommu.h>
 #include <libvfio/iova_allocator.h>
 #include <libvfio/mem_access.h>
+#include <libvfio/process.h>
 #include <libvfio/sysfs.h>
 #include <libvfio/vfio_pci_access.h>
 #include <libvfio/vfio_pci_device.h>

@@ -39,6 +39,12 @@ struct proc_map {
 bool proc_map_find(const void *addr, struct proc_map *map);
 
 /*
+ * Whether the mapping that starts at @vaddr has all the flags of @wanted, which
+ * are the two-letter ones of VmFlags in /proc/self/smaps, one after the other.
+ */
+bool proc_map_has_flags(const void *vaddr, const char *wanted);
+
+/*
  * What the page tables say about @addr, by way of the vfio_pfnmap_test module.
  *
  * Return: 0, -ENOENT if nothing is mapped there, -EOPNOTSUPP if the module is
