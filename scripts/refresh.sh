@@ -42,6 +42,11 @@ if [ -z "${FORCE:-}" ]; then
 	short=$(git rev-list --count HEAD..refs/series/applied)
 	[ "$short" -eq 0 ] || ! git merge-base --is-ancestor HEAD refs/series/applied ||
 		die "$TREE is $short commits short of the series; 'make tree' puts them back, FORCE=1 drops their patches"
+	# After a patch did not apply: those behind it are easily forgotten.
+	[ ! -f "$WORK/unapplied" ] ||
+		missing=$(git log --format=%s base..HEAD | grep -vxF -f - -- "$WORK/unapplied" || :)
+	[ -z "${missing:-}" ] ||
+		die "$TREE does not have \"${missing%%$'\n'*}\" yet ($(printf '%s\n' "$missing" | wc -l) patches to go); 'git am' them, FORCE=1 drops them"
 fi
 
 TMP=$(mktemp -d "$WORK/tmp.XXXXXX")

@@ -143,10 +143,16 @@ does_not_apply()
 	local patch=$1 last=$2
 
 	git -C "$TREE" update-ref refs/heads/series-so-far "$last"
+	# For refresh: what a series that goes on from there must have.
+	series_entries "$SERIES" | sed -n 's/^P //p' |
+	awk -v patch="$patch" '$0 == patch { on = 1 } on' | while read -r path; do
+		git mailinfo /dev/null /dev/null < "$path" | sed -n 's/^Subject: //p'
+	done > "$WORK/unapplied"
 	say "error: ${patch#"$TOP/"} does not apply to $BASE:"
 	sed 's/^error: /    /' "$TMP/err" | head -n 10 >&2
 	say "To look at it:"
 	say "    cd $TREE && git checkout series-so-far && git am -3 $patch"
+	say "Solve the conflict, git am the patches that follow, and 'make refresh'."
 	exit 1
 }
 
@@ -222,6 +228,7 @@ apply_series()
 			does_not_apply "$path" "$last"
 	done < "$TMP/entries"
 	git update-ref refs/series/new "$last"
+	rm -f -- "$WORK/unapplied"
 	unset GIT_DIR GIT_INDEX_FILE
 }
 

@@ -711,6 +711,11 @@ does_not_apply()
 		'vfio/pci: Change line 10'
 	fails git -C "$TREE" am -3 "$R/$patch"
 	git -C "$TREE" am --abort
+	# To go on from there without it would drop it.
+	git -C "$TREE" commit -q --allow-empty -m 'vfio/pci: Something else'
+	fails make -C "$R" refresh
+	says '^error: .* does not have "vfio: selftests: Add a test" yet \(2 patches to go\)'
+	git -C "$TREE" checkout -q "$head"
 	fails make -C "$R" series
 	says "^error: $patch does not apply"
 	cp -- "$T/repo/$patch" "$R/$patch"

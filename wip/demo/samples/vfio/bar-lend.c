@@ -803,9 +803,11 @@ static void wait_until_busy(struct owner *owner)
 
 static void take_back(struct owner *owner, int buffer)
 {
-	long long start = us_since_start(), end;
+	long long start, end;
 	int ret;
 
+	say("revokes the buffer");
+	start = us_since_start();
 	ret = revoke_buffer(owner->device, buffer);
 	if (ret)
 		die("VFIO_DEVICE_FEATURE_DMA_BUF_REVOKE: %s", strerror(-ret));
@@ -813,10 +815,10 @@ static void take_back(struct owner *owner, int buffer)
 	end = us_since_start();
 	if (owner->memory) {
 		owner->count = read_count(owner);
-		say("revoked it, in %lld us; the count stopped at %u",
+		say("revoked it in %lld us, the count stopped at %u",
 		    end - start, owner->count);
 	} else {
-		say("revoked it, in %lld us", end - start);
+		say("revoked it in %lld us", end - start);
 	}
 
 	ret = revoke_buffer(owner->device, buffer);
@@ -836,7 +838,7 @@ static void reset_device(struct owner *owner)
 		say("resets the device");
 		if (ioctl(owner->device, VFIO_DEVICE_RESET))
 			die("VFIO_DEVICE_RESET: %s", strerror(errno));
-		say("reset done, in %lld us", us_since_start() - start);
+		say("reset it in %lld us", us_since_start() - start);
 	}
 	send_message(owner->socket, MSG_RESET, 0, -1);
 	expect_message(owner->socket, MSG_RESUMED, NULL);

@@ -16,7 +16,7 @@
  *
  * Any device with a mappable BAR will do; one that is backed by memory, such as
  * QEMU's ivshmem-plain, allows more. The cases on the attribute need the module
- * vfio_pfnmap_test.
+ * vfio_selftest.
  *
  * Specification: 4.1 (keeps the device open), 4.2, 4.3, 4.4, 4.5.
  */
@@ -240,7 +240,7 @@ TEST_F(bar_mmap, page_table)
 	vaddr = vfio_pci_bar_mmap(self->device, self->bar, offset, page_size);
 	ret = pfnmap_get(vaddr, &pfnmap);
 	if (ret == -EOPNOTSUPP)
-		SKIP(return, "The module vfio_pfnmap_test is not loaded\n");
+		SKIP(return, "The module vfio_selftest is not loaded\n");
 
 	/* Nothing before the first access. */
 	ASSERT_EQ(-ENOENT, ret);

@@ -3,7 +3,7 @@
  * Faults on BAR mappings: which page of which size each of them brings
  *
  * Proves by the number of faults, and by the page tables where the module
- * vfio_pfnmap_test can read them, that a huge page is used where one fits into
+ * vfio_selftest can read them, that a huge page is used where one fits into
  * the mapping and into what is contiguous, and nowhere else; that ranges which
  * are neighbours count as one; that mmap() picks an address at which huge pages
  * are possible, for the device fd and for the fd of a buffer; and that however

@@ -14,7 +14,7 @@
  *
  * Any device with a mappable BAR of at least 8 pages will do. Where it is backed
  * by memory, as that of QEMU's ivshmem-plain, contents are compared; the module
- * vfio_pfnmap_test allows to compare physical addresses on any device.
+ * vfio_selftest allows to compare physical addresses on any device.
  *
  * Specification: 3.2, 3.3, 4.4 (names), 5.1 to 5.6, 11 (limits).
  * Defects: D1, D2, D3, D20, D22.

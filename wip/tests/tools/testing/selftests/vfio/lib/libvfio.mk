@@ -8,6 +8,7 @@ LIBVFIO_C += iova_allocator.c
 LIBVFIO_C += libvfio.c
 LIBVFIO_C += mem_access.c
 LIBVFIO_C += process.c
+LIBVFIO_C += selftest_module.c
 LIBVFIO_C += sysfs.c
 LIBVFIO_C += vfio_pci_access.c
 LIBVFIO_C += vfio_pci_device.c

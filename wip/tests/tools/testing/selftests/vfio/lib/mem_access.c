@@ -15,8 +15,6 @@
 
 #include <libvfio.h>
 
-#define PFNMAP_TEST "/sys/kernel/debug/vfio_pfnmap_test"
-
 /* Where a thread goes on if its access faults, NULL if it is in none. */
 static __thread sigjmp_buf *access_env;
 
@@ -169,34 +167,4 @@ bool proc_map_has_flags(const void *vaddr, const char *wanted)
 		fprintf(stderr, "# %s", line);
 
 	return all;
-}
-
-int pfnmap_get(const void *addr, struct pfnmap *pfnmap)
-{
-	int fd, ret, nr, writable;
-	char buf[128];
-
-	memset(pfnmap, 0, sizeof(*pfnmap));
-
-	fd = open(PFNMAP_TEST, O_RDWR | O_CLOEXEC);
-	if (fd < 0)
-		return -EOPNOTSUPP;
-
-	snprintf_assert(buf, sizeof(buf), "0x%lx", (unsigned long)addr);
-	if (write(fd, buf, strlen(buf)) < 0) {
-		ret = -errno;
-		goto out;
-	}
-
-	ret = pread(fd, buf, sizeof(buf) - 1, 0);
-	VFIO_ASSERT_GT(ret, 0);
-	buf[ret] = '\0';
-	nr = sscanf(buf, "pfn %" SCNx64 " size %" SCNx64 " writable %d cache %7s",
-		    &pfnmap->pfn, &pfnmap->page_size, &writable, pfnmap->cache);
-	VFIO_ASSERT_EQ(nr, 4);
-	pfnmap->writable = writable;
-	ret = 0;
-out:
-	close(fd);
-	return ret;
 }

@@ -7,6 +7,7 @@
 #include <libvfio/iova_allocator.h>
 #include <libvfio/mem_access.h>
 #include <libvfio/process.h>
+#include <libvfio/selftest_module.h>
 #include <libvfio/sysfs.h>
 #include <libvfio/vfio_pci_access.h>
 #include <libvfio/vfio_pci_device.h>

@@ -44,19 +44,4 @@ bool proc_map_find(const void *addr, struct proc_map *map);
  */
 bool proc_map_has_flags(const void *vaddr, const char *wanted);
 
-/*
- * What the page tables say about @addr, by way of the vfio_pfnmap_test module.
- *
- * Return: 0, -ENOENT if nothing is mapped there, -EOPNOTSUPP if the module is
- * not loaded.
- */
-struct pfnmap {
-	u64 pfn;
-	u64 page_size;
-	bool writable;
-	char cache[8];		/* "nc", "wc" or "other" */
-};
-
-int pfnmap_get(const void *addr, struct pfnmap *pfnmap);
-
 #endif /* SELFTESTS_VFIO_LIB_INCLUDE_LIBVFIO_MEM_ACCESS_H */
