@@ -4,7 +4,7 @@
 
 BASE ?= 7.2
 BASES ?= 7.2 7.3
-export BASE BASES LINUX BUILD CACHE JOBS V FORCE DEBUG PLAN OUT REROLL SIGNOFF OFFLINE
+export BASE BASES DEBUG_BASES LINUX BUILD CACHE JOBS V FORCE DEBUG PLAN OUT REROLL SIGNOFF OFFLINE
 
 help:
 	@echo 'make run       build, boot, and reach the BARs of emulated devices: 9 minutes'

@@ -237,7 +237,7 @@ build_kernel()
 	local variant=$1
 	shift
 
-	STAGE_LINES=2000 stage "$BASE: build the $variant kernel and the selftests" \
+	STAGE_LINES=$([ "$variant" = plain ] && echo 2500 || echo 3000) stage "$BASE: build the $variant kernel and the selftests" \
 		"build-$variant.log" harness "$variant" QUIET= initramfs "$@"
 }
 

@@ -242,7 +242,9 @@ TEST_F(fault, given_address)
 	struct target target = target_get(bar, variant->exported);
 	void *hint, *vaddr;
 
-	hint = mmap_reserve(4 * pmd_size, pmd_size, 0) + page_size;
+	hint = mmap_reserve(4 * pmd_size, pmd_size, 0);
+	ASSERT_EQ(0, munmap(hint, 4 * pmd_size));
+	hint += page_size;
 	vaddr = mmap(hint, 2 * pmd_size, PROT_READ, MAP_SHARED, target.fd,
 		     target.pos);
 	EXPECT_EQ(hint, vaddr);

@@ -1,0 +1,1409 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What takes the BARs of a device out of reach, and what gives them back
+ *
+ * Each event is looked at from all that can reach a BAR: a mapping of the device
+ * fd, a mapping of an exported DMA-BUF, and iommufd as an importer of one.
+ *
+ *   what there was before the event has been taken away by it, even if the BAR
+ *     is back when the event is over: a mapping has to fault its page in again,
+ *     the IOMMU does not translate what was imported;
+ *   while the BAR is out of reach an access raises SIGBUS, and what could be
+ *     imported cannot;
+ *   afterwards all of it works, and only then: the end of one event does not
+ *     end another that is still going on.
+ *
+ * Events that the device lacks (resets, power states) are skipped. So is what
+ * the IOMMU does not tell. With a second device of the same set (on the same
+ * bus) as another argument, that one is watched while the first is reset.
+ *
+ * What cannot be seen: that hot reset revokes after the device is in D0 (D15),
+ * which makes a difference to an importer that reaches for the device while it
+ * lets go; iommufd does not.
+ *
+ * Cases on a command write that fails and on importers that do not let go need
+ * the module vfio_selftest. O_PATH references (D11) prove something only with
+ * KASAN and SLUB_RCU_DEBUG in the kernel, the lock order (D12) with lockdep, on
+ * a device with ATS and FLR.
+ *
+ * Specification: 5.3, 5.4, 6.3, 6.7, 7.1 to 7.3, 7.5 to 7.7, 7.9, 10.
+ * Defects: D3, D4, D7, D8, D10, D11, D12, D13, D14, D16, D19, D21, D23.
+ */
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include <linux/limits.h>
+#include <linux/membarrier.h>
+#include <linux/sizes.h>
+#include <linux/vfio.h>
+
+#include <libvfio.h>
+
+#include "kselftest_harness.h"
+
+/* The most that anything which has to come about by itself may take. */
+#define LIMIT_SECONDS 10
+
+#define IOVA SZ_1G
+
+static char **device_bdfs;
+static int nr_devices;
+static char *device_driver;
+static size_t page_size;
+static pid_t main_pid;
+
+enum way { DEVICE_FD, EXPORTED, IMPORTER };
+
+/* One way to reach a page of a BAR. */
+struct view {
+	enum way way;
+	struct iommu *iommu;
+	struct vfio_pci_device *device;
+	int bar;
+	int fd;			/* of the DMA-BUF, -1 without */
+	void *vaddr;		/* NULL if not mapped */
+	iova_t iova;
+};
+
+static time_t now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec;
+}
+
+static void view_export(struct view *view)
+{
+	view->fd = vfio_pci_dma_buf_export(view->device, view->bar, 0, page_size);
+}
+
+/* Begin to use it. */
+static int view_use(struct view *view)
+{
+	if (view->way == IMPORTER)
+		return __iommu_map_dma_buf(view->iommu, view->fd, page_size,
+					   view->iova);
+
+	if (view->way == EXPORTED)
+		view->vaddr = vfio_pci_dma_buf_mmap(view->fd, 0, page_size);
+	else
+		view->vaddr = vfio_pci_bar_mmap(view->device, view->bar, 0,
+						page_size);
+
+	return 0;
+}
+
+static void view_unuse(struct view *view)
+{
+	if (view->way == IMPORTER) {
+		VFIO_ASSERT_EQ(__iommu_unmap_dma_buf(view->iommu, view->iova,
+						     page_size), 0);
+	} else if (view->vaddr) {
+		VFIO_ASSERT_EQ(munmap(view->vaddr, page_size), 0);
+		view->vaddr = NULL;
+	}
+}
+
+static bool view_open(struct view *view, enum way way, struct iommu *iommu,
+		      struct vfio_pci_device *device)
+{
+	*view = (struct view) {
+		.way = way,
+		.iommu = iommu,
+		.device = device,
+		.fd = -1,
+		.iova = IOVA,
+	};
+
+	view->bar = vfio_pci_bar_find(device, page_size, true);
+	if (view->bar < 0)
+		view->bar = vfio_pci_bar_find(device, page_size, false);
+
+	return view->bar >= 0;
+}
+
+/* In use, nothing has been taken away: no fault, the IOMMU translates. */
+static void expect_established(struct __test_metadata *_metadata,
+			       struct view *view)
+{
+	long faults;
+	u32 val;
+	int ret;
+
+	if (view->way == IMPORTER) {
+		ret = iommu_translates(view->device->bdf, view->iova);
+		if (ret != -EOPNOTSUPP)
+			EXPECT_EQ(1, ret);
+		return;
+	}
+
+	EXPECT_EQ(0, try_read32_faults(view->vaddr, &val, &faults));
+	EXPECT_EQ(0, faults);
+}
+
+static void expect_revoked(struct __test_metadata *_metadata, struct view *view)
+{
+	int ret;
+	u32 val;
+
+	if (view->way == IMPORTER) {
+		ret = iommu_translates(view->device->bdf, view->iova);
+		if (ret != -EOPNOTSUPP)
+			EXPECT_EQ(0, ret);
+		EXPECT_EQ(-ENODEV, __iommu_map_dma_buf(view->iommu, view->fd,
+						       page_size,
+						       view->iova + SZ_2M));
+		return;
+	}
+
+	EXPECT_EQ(-EFAULT, try_read32(view->vaddr, &val));
+	EXPECT_EQ(-EFAULT, try_read32(view->vaddr + page_size - 4, &val));
+}
+
+/*
+ * Usable, but by a fault, or a new import: what there was is gone.
+ *
+ * A reset of another function may have left the device alone, which is for the
+ * caller to know.
+ */
+static void expect_restored(struct __test_metadata *_metadata, struct view *view)
+{
+	long faults;
+	u32 val;
+	int ret;
+
+	if (view->way == IMPORTER) {
+		ret = iommu_translates(view->device->bdf, view->iova);
+		if (ret != -EOPNOTSUPP)
+			EXPECT_EQ(0, ret);
+		view_unuse(view);
+		EXPECT_EQ(0, view_use(view));
+		ret = iommu_translates(view->device->bdf, view->iova);
+		if (ret != -EOPNOTSUPP)
+			EXPECT_EQ(1, ret);
+		return;
+	}
+
+	EXPECT_EQ(0, try_read32_faults(view->vaddr, &val, &faults));
+	EXPECT_EQ(1, faults);
+	expect_established(_metadata, view);
+}
+
+FIXTURE(revoke) {
+	struct iommu *iommu;
+	struct vfio_pci_device *device;
+	struct view view;
+};
+
+FIXTURE_VARIANT(revoke) {
+	enum way way;
+};
+
+FIXTURE_VARIANT_ADD(revoke, device_fd) {
+	.way = DEVICE_FD,
+};
+
+FIXTURE_VARIANT_ADD(revoke, exported) {
+	.way = EXPORTED,
+};
+
+FIXTURE_VARIANT_ADD(revoke, importer) {
+	.way = IMPORTER,
+};
+
+FIXTURE_SETUP(revoke)
+{
+	u32 val;
+
+	self->iommu = iommu_init(MODE_IOMMUFD);
+	self->device = vfio_pci_device_init(device_bdfs[0], self->iommu);
+	vfio_pci_bars_unmap(self->device);
+
+	if (!view_open(&self->view, variant->way, self->iommu, self->device))
+		SKIP(return, "%s has no mappable BAR of a page\n", device_bdfs[0]);
+	if (variant->way != DEVICE_FD)
+		view_export(&self->view);
+	ASSERT_EQ(0, view_use(&self->view));
+	if (variant->way != IMPORTER)
+		ASSERT_EQ(0, try_read32(self->view.vaddr, &val));
+	expect_established(_metadata, &self->view);
+}
+
+FIXTURE_TEARDOWN(revoke)
+{
+	if (self->device)
+		vfio_pci_device_cleanup(self->device);
+	iommu_cleanup(self->iommu);
+}
+
+TEST_F(revoke, decode)
+{
+	int i;
+
+	for (i = 0; i < 3; i++) {
+		vfio_pci_decode_set(self->device, false);
+		expect_revoked(_metadata, &self->view);
+		/* Once more changes nothing. */
+		vfio_pci_decode_set(self->device, false);
+		expect_revoked(_metadata, &self->view);
+
+		vfio_pci_decode_set(self->device, true);
+		expect_restored(_metadata, &self->view);
+		vfio_pci_decode_set(self->device, true);
+		expect_established(_metadata, &self->view);
+	}
+}
+
+/* The low byte is enough, and the high byte is none of its business. */
+TEST_F(revoke, decode_bytes)
+{
+	u8 low = vfio_pci_config_readb(self->device, PCI_COMMAND);
+	u8 high = vfio_pci_config_readb(self->device, PCI_COMMAND + 1);
+
+	vfio_pci_config_writeb(self->device, PCI_COMMAND + 1, high);
+	expect_established(_metadata, &self->view);
+
+	vfio_pci_config_writeb(self->device, PCI_COMMAND, low & ~PCI_COMMAND_MEMORY);
+	expect_revoked(_metadata, &self->view);
+	vfio_pci_config_writeb(self->device, PCI_COMMAND + 1, high);
+	expect_revoked(_metadata, &self->view);
+	vfio_pci_config_writeb(self->device, PCI_COMMAND, low | PCI_COMMAND_MEMORY);
+	expect_restored(_metadata, &self->view);
+}
+
+/* Resets. Each is tried with decoding on, and with decoding off. */
+static void try_reset(struct __test_metadata *_metadata, struct view *view,
+		      int (*reset)(struct view *view))
+{
+	/* What was there is gone, but comes back. */
+	ASSERT_EQ(0, reset(view));
+	expect_restored(_metadata, view);
+
+	/* It does not turn decoding on. */
+	vfio_pci_decode_set(view->device, false);
+	expect_revoked(_metadata, view);
+	ASSERT_EQ(0, reset(view));
+	expect_revoked(_metadata, view);
+	vfio_pci_decode_set(view->device, true);
+	expect_restored(_metadata, view);
+
+	ASSERT_EQ(0, reset(view));
+	expect_restored(_metadata, view);
+}
+
+static int do_device_reset(struct view *view)
+{
+	return __vfio_pci_device_reset(view->device);
+}
+
+static int do_hot_reset(struct view *view)
+{
+	return __vfio_pci_hot_reset(view->device);
+}
+
+static int do_sysfs_reset(struct view *view)
+{
+	return __sysfs_reset(view->device->bdf);
+}
+
+static int do_flr(struct view *view)
+{
+	return __vfio_pci_flr(view->device);
+}
+
+TEST_F(revoke, device_reset)
+{
+	if (!(self->device->info.flags & VFIO_DEVICE_FLAGS_RESET))
+		SKIP(return, "%s cannot be reset\n", device_bdfs[0]);
+
+	try_reset(_metadata, &self->view, do_device_reset);
+}
+
+TEST_F(revoke, hot_reset)
+{
+	int ret = __vfio_pci_hot_reset(self->device);
+
+	if (ret)
+		SKIP(return, "%s has no hot reset: %s\n", device_bdfs[0],
+		     strerror(-ret));
+
+	expect_restored(_metadata, &self->view);
+	try_reset(_metadata, &self->view, do_hot_reset);
+}
+
+/* D14: not by way of VFIO. */
+TEST_F(revoke, sysfs_reset)
+{
+	int ret = __sysfs_reset(device_bdfs[0]);
+
+	if (ret)
+		SKIP(return, "%s has no reset in sysfs: %s\n", device_bdfs[0],
+		     strerror(-ret));
+
+	expect_restored(_metadata, &self->view);
+	try_reset(_metadata, &self->view, do_sysfs_reset);
+}
+
+/* D14, by the port above: that of all devices on the bus. */
+static int do_bus_reset(struct view *view)
+{
+	char path[PATH_MAX];
+	int fd, ret = 0;
+
+	snprintf_assert(path, sizeof(path),
+			"/sys/bus/pci/devices/%s/../reset_subordinate",
+			view->device->bdf);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (write(fd, "1", 1) < 0)
+		ret = -errno;
+	close(fd);
+
+	return ret;
+}
+
+TEST_F(revoke, bus_reset)
+{
+	int ret = do_bus_reset(&self->view);
+
+	if (ret)
+		SKIP(return, "%s has no port that resets its bus: %s\n",
+		     device_bdfs[0], strerror(-ret));
+
+	expect_restored(_metadata, &self->view);
+	try_reset(_metadata, &self->view, do_bus_reset);
+}
+
+TEST_F(revoke, flr)
+{
+	if (__vfio_pci_flr(self->device) == -ENODEV)
+		SKIP(return, "%s has no FLR\n", device_bdfs[0]);
+
+	expect_restored(_metadata, &self->view);
+	try_reset(_metadata, &self->view, do_flr);
+}
+
+/* Several in a row, none of which may spoil the next. */
+TEST_F(revoke, resets_mixed)
+{
+	int (* const resets[])(struct view *) = {
+		do_device_reset, do_hot_reset, do_sysfs_reset, do_bus_reset, do_flr,
+	};
+	bool any = false;
+	int i, j;
+
+	for (i = 0; i < 3; i++) {
+		for (j = 0; j < ARRAY_SIZE(resets); j++) {
+			if (resets[j](&self->view))
+				continue;
+			any = true;
+			vfio_pci_decode_set(self->device, false);
+			expect_revoked(_metadata, &self->view);
+			vfio_pci_decode_set(self->device, true);
+			expect_restored(_metadata, &self->view);
+		}
+	}
+	if (!any)
+		SKIP(return, "%s cannot be reset\n", device_bdfs[0]);
+}
+
+TEST_F(revoke, d3hot)
+{
+	int i;
+
+	if (__vfio_pci_power_state_set(self->device, 0))
+		SKIP(return, "%s has no power management\n", device_bdfs[0]);
+	/* That was where it is. */
+	if (self->view.way != IMPORTER)
+		expect_established(_metadata, &self->view);
+
+	for (i = 0; i < 2; i++) {
+		ASSERT_EQ(0, __vfio_pci_power_state_set(self->device, 3));
+		expect_revoked(_metadata, &self->view);
+		/* Decoding makes no difference there. */
+		vfio_pci_decode_set(self->device, false);
+		expect_revoked(_metadata, &self->view);
+		vfio_pci_decode_set(self->device, true);
+		expect_revoked(_metadata, &self->view);
+
+		ASSERT_EQ(0, __vfio_pci_power_state_set(self->device, 0));
+		expect_restored(_metadata, &self->view);
+	}
+
+	/* Off on the way there, off on the way back. */
+	vfio_pci_decode_set(self->device, false);
+	ASSERT_EQ(0, __vfio_pci_power_state_set(self->device, 3));
+	ASSERT_EQ(0, __vfio_pci_power_state_set(self->device, 0));
+	expect_revoked(_metadata, &self->view);
+	vfio_pci_decode_set(self->device, true);
+	expect_restored(_metadata, &self->view);
+}
+
+/* A reset brings it to D0, and what could not be reached in D3 can be then. */
+TEST_F(revoke, d3hot_reset)
+{
+	if (__vfio_pci_power_state_set(self->device, 0) ||
+	    !(self->device->info.flags & VFIO_DEVICE_FLAGS_RESET))
+		SKIP(return, "%s has no power management or no reset\n",
+		     device_bdfs[0]);
+
+	ASSERT_EQ(0, __vfio_pci_power_state_set(self->device, 3));
+	expect_revoked(_metadata, &self->view);
+	ASSERT_EQ(0, __vfio_pci_device_reset(self->device));
+	expect_restored(_metadata, &self->view);
+
+	ASSERT_EQ(0, __vfio_pci_power_state_set(self->device, 3));
+	if (!__vfio_pci_hot_reset(self->device))
+		expect_restored(_metadata, &self->view);
+}
+
+TEST_F(revoke, low_power)
+{
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		ASSERT_EQ(0, __vfio_pci_low_power_enter(self->device, -1));
+		expect_revoked(_metadata, &self->view);
+		EXPECT_EQ(-EINVAL, __vfio_pci_low_power_enter(self->device, -1));
+
+		/* Other calls wake it for as long as they take, no longer. */
+		vfio_pci_config_readw(self->device, PCI_VENDOR_ID);
+		expect_revoked(_metadata, &self->view);
+		vfio_pci_decode_set(self->device, true);
+		expect_revoked(_metadata, &self->view);
+
+		ASSERT_EQ(0, __vfio_pci_low_power_exit(self->device));
+		expect_restored(_metadata, &self->view);
+		ASSERT_EQ(0, __vfio_pci_low_power_exit(self->device));
+		if (self->view.way != IMPORTER)
+			expect_established(_metadata, &self->view);
+	}
+
+	/* The exit does not turn decoding on, and decoding is no exit. */
+	vfio_pci_decode_set(self->device, false);
+	ASSERT_EQ(0, __vfio_pci_low_power_enter(self->device, -1));
+	ASSERT_EQ(0, __vfio_pci_low_power_exit(self->device));
+	expect_revoked(_metadata, &self->view);
+	ASSERT_EQ(0, __vfio_pci_low_power_enter(self->device, -1));
+	vfio_pci_decode_set(self->device, true);
+	expect_revoked(_metadata, &self->view);
+	ASSERT_EQ(0, __vfio_pci_low_power_exit(self->device));
+	expect_restored(_metadata, &self->view);
+}
+
+/* A reset in low power is no exit either. */
+TEST_F(revoke, low_power_reset)
+{
+	int (* const resets[])(struct view *) = {
+		do_device_reset, do_hot_reset, do_sysfs_reset, do_flr,
+	};
+	bool any = false;
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(resets); i++) {
+		ASSERT_EQ(0, __vfio_pci_low_power_enter(self->device, -1));
+		any |= !resets[i](&self->view);
+		expect_revoked(_metadata, &self->view);
+		ASSERT_EQ(0, __vfio_pci_low_power_exit(self->device));
+		expect_restored(_metadata, &self->view);
+	}
+	if (!any)
+		SKIP(return, "%s cannot be reset\n", device_bdfs[0]);
+}
+
+/* Nothing tells when the device has gone to sleep. */
+static bool wait_suspended(const char *bdf)
+{
+	time_t end = now() + LIMIT_SECONDS;
+	char path[PATH_MAX], status[32];
+	int fd, len;
+
+	snprintf_assert(path, sizeof(path),
+			"/sys/bus/pci/devices/%s/power/runtime_status", bdf);
+	while (now() < end) {
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+		if (fd < 0)
+			return false;
+		len = read(fd, status, sizeof(status) - 1);
+		close(fd);
+		status[len < 0 ? 0 : len] = '\0';
+		if (!strcmp(status, "suspended\n"))
+			return true;
+		sched_yield();
+	}
+
+	return false;
+}
+
+static bool is_readable(int fd)
+{
+	struct pollfd pfd = { .fd = fd, .events = POLLIN };
+
+	return poll(&pfd, 1, 0) == 1;
+}
+
+/* D13: whoever wakes the device ends its low power, no exit needed. */
+TEST_F(revoke, low_power_wakeup)
+{
+	int eventfd_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), i;
+	u64 count;
+
+	ASSERT_LE(0, eventfd_fd);
+	for (i = 0; i < 2; i++) {
+		ASSERT_EQ(0, __vfio_pci_low_power_enter(self->device, eventfd_fd));
+		if (self->view.way != IMPORTER)
+			expect_revoked(_metadata, &self->view);
+		if (!wait_suspended(device_bdfs[0])) {
+			__vfio_pci_low_power_exit(self->device);
+			SKIP(return, "%s does not suspend\n", device_bdfs[0]);
+		}
+		EXPECT_FALSE(is_readable(eventfd_fd));
+
+		vfio_pci_config_readw(self->device, PCI_VENDOR_ID);
+		EXPECT_TRUE(is_readable(eventfd_fd));
+		ASSERT_EQ(8, read(eventfd_fd, &count, sizeof(count)));
+		expect_restored(_metadata, &self->view);
+	}
+
+	/* Awake, but with decoding off. */
+	vfio_pci_decode_set(self->device, false);
+	ASSERT_EQ(0, __vfio_pci_low_power_enter(self->device, eventfd_fd));
+	ASSERT_TRUE(wait_suspended(device_bdfs[0]));
+	vfio_pci_config_readw(self->device, PCI_VENDOR_ID);
+	EXPECT_TRUE(is_readable(eventfd_fd));
+	expect_revoked(_metadata, &self->view);
+	vfio_pci_decode_set(self->device, true);
+	expect_restored(_metadata, &self->view);
+	ASSERT_EQ(0, close(eventfd_fd));
+}
+
+/* D16: what comes to be while the BARs are out of reach is out of reach. */
+TEST_F(revoke, made_while_revoked)
+{
+	struct view late;
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		if (!i)
+			vfio_pci_decode_set(self->device, false);
+		else
+			ASSERT_EQ(0, __vfio_pci_low_power_enter(self->device, -1));
+
+		ASSERT_TRUE(view_open(&late, variant->way, self->iommu, self->device));
+		late.iova += SZ_1M;
+		if (variant->way != DEVICE_FD)
+			view_export(&late);
+		if (variant->way != IMPORTER)
+			ASSERT_EQ(0, view_use(&late));
+		expect_revoked(_metadata, &late);
+
+		if (!i)
+			vfio_pci_decode_set(self->device, true);
+		else
+			ASSERT_EQ(0, __vfio_pci_low_power_exit(self->device));
+		if (variant->way == IMPORTER) {
+			EXPECT_EQ(0, view_use(&late));
+			expect_established(_metadata, &late);
+		} else {
+			expect_restored(_metadata, &late);
+		}
+		expect_restored(_metadata, &self->view);
+
+		view_unuse(&late);
+		if (late.fd >= 0)
+			ASSERT_EQ(0, close(late.fd));
+	}
+}
+
+/* D3, D4: close, with decoding on and off. A mapping of the device fd stays. */
+static void try_close(struct __test_metadata *_metadata,
+		      FIXTURE_DATA(revoke) *self)
+{
+	u32 val;
+
+	vfio_pci_device_cleanup(self->device);
+	self->device = NULL;
+
+	if (self->view.way == IMPORTER) {
+		EXPECT_EQ(-ENODEV, __iommu_map_dma_buf(self->iommu, self->view.fd,
+						       page_size, IOVA + SZ_2M));
+		view_unuse(&self->view);
+	} else if (self->view.way == EXPORTED) {
+		EXPECT_EQ(-EFAULT, try_read32(self->view.vaddr, &val));
+		EXPECT_EQ(MAP_FAILED, __vfio_pci_dma_buf_mmap(self->view.fd, 0,
+							      page_size, PROT_READ));
+		EXPECT_EQ(ENODEV, errno);
+	}
+	view_unuse(&self->view);
+	if (self->view.fd >= 0)
+		ASSERT_EQ(0, close(self->view.fd));
+
+	/* It can be opened again, with decoding on. */
+	self->device = vfio_pci_device_init(device_bdfs[0], self->iommu);
+	EXPECT_TRUE(vfio_pci_config_readw(self->device, PCI_COMMAND) &
+		    PCI_COMMAND_MEMORY);
+}
+
+TEST_F(revoke, close)
+{
+	u32 val;
+
+	if (variant->way == DEVICE_FD) {
+		vfio_pci_device_cleanup(self->device);
+		self->device = NULL;
+		EXPECT_EQ(0, try_read32(self->view.vaddr, &val));
+		view_unuse(&self->view);
+		self->device = vfio_pci_device_init(device_bdfs[0], self->iommu);
+		return;
+	}
+	try_close(_metadata, self);
+}
+
+TEST_F(revoke, close_decode_off)
+{
+	u32 val;
+
+	vfio_pci_decode_set(self->device, false);
+	expect_revoked(_metadata, &self->view);
+	if (variant->way == DEVICE_FD) {
+		vfio_pci_device_cleanup(self->device);
+		self->device = NULL;
+		EXPECT_EQ(-EFAULT, try_read32(self->view.vaddr, &val));
+		view_unuse(&self->view);
+		self->device = vfio_pci_device_init(device_bdfs[0], self->iommu);
+		return;
+	}
+	try_close(_metadata, self);
+}
+
+TEST_F(revoke, close_low_power)
+{
+	ASSERT_EQ(0, __vfio_pci_low_power_enter(self->device, -1));
+	expect_revoked(_metadata, &self->view);
+	if (variant->way == DEVICE_FD)
+		view_unuse(&self->view);
+	try_close(_metadata, self);
+}
+
+TEST_F(revoke, close_d3hot)
+{
+	if (__vfio_pci_power_state_set(self->device, 3))
+		SKIP(return, "%s has no power management\n", device_bdfs[0]);
+	expect_revoked(_metadata, &self->view);
+	if (variant->way == DEVICE_FD)
+		view_unuse(&self->view);
+	try_close(_metadata, self);
+}
+
+static int unbind(const char *bdf)
+{
+	char path[PATH_MAX];
+	int fd, ret = 0;
+
+	snprintf_assert(path, sizeof(path), "/sys/bus/pci/drivers/%s/unbind",
+			device_driver);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (write(fd, bdf, strlen(bdf)) < 0)
+		ret = -errno;
+	close(fd);
+
+	return ret;
+}
+
+/* The owner is asked to let go, keeps what it has until then, and loses it. */
+TEST_F(revoke, unbind)
+{
+	struct {
+		struct vfio_irq_set set;
+		s32 fd;
+	} __packed irq = {
+		.set = {
+			.argsz = sizeof(irq),
+			.flags = VFIO_IRQ_SET_DATA_EVENTFD |
+				 VFIO_IRQ_SET_ACTION_TRIGGER,
+			.index = VFIO_PCI_REQ_IRQ_INDEX,
+			.count = 1,
+		},
+		.fd = eventfd(0, EFD_CLOEXEC),
+	};
+	struct pollfd pfd = { .fd = irq.fd, .events = POLLIN };
+	int status;
+	pid_t pid;
+	u32 val;
+
+	ASSERT_EQ(0, ioctl(self->device->fd, VFIO_DEVICE_SET_IRQS, &irq));
+
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		/* Nothing that it inherited is to keep the device open. */
+		close(self->device->fd);
+		close(self->iommu->iommufd);
+		if (self->view.fd >= 0)
+			close(self->view.fd);
+		if (self->view.vaddr)
+			munmap(self->view.vaddr, page_size);
+		_exit(-unbind(device_bdfs[0]));
+	}
+
+	/* It waits for this. */
+	ASSERT_EQ(1, poll(&pfd, 1, LIMIT_SECONDS * 1000));
+	expect_established(_metadata, &self->view);
+	vfio_pci_decode_set(self->device, false);
+	expect_revoked(_metadata, &self->view);
+	vfio_pci_decode_set(self->device, true);
+	expect_restored(_metadata, &self->view);
+
+	if (variant->way == DEVICE_FD)
+		view_unuse(&self->view);
+	vfio_pci_device_cleanup(self->device);
+	self->device = NULL;
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	ASSERT_EQ(0, status);
+
+	/* The driver is gone, and the device structure with it. */
+	if (variant->way == EXPORTED) {
+		EXPECT_EQ(-EFAULT, try_read32(self->view.vaddr, &val));
+		EXPECT_EQ(MAP_FAILED, __vfio_pci_dma_buf_mmap(self->view.fd, 0,
+							      page_size, PROT_READ));
+		EXPECT_EQ(ENODEV, errno);
+	} else if (variant->way == IMPORTER) {
+		EXPECT_EQ(-ENODEV, __iommu_map_dma_buf(self->iommu, self->view.fd,
+						       page_size, IOVA + SZ_2M));
+	}
+
+	sysfs_driver_set(device_bdfs[0], device_driver);
+	if (variant->way == EXPORTED)
+		EXPECT_EQ(-EFAULT, try_read32(self->view.vaddr, &val));
+	view_unuse(&self->view);
+	if (self->view.fd >= 0)
+		ASSERT_EQ(0, close(self->view.fd));
+
+	self->device = vfio_pci_device_init(device_bdfs[0], self->iommu);
+	ASSERT_EQ(0, close(irq.fd));
+}
+
+/* D19: a write that fails has changed nothing. */
+TEST_F(revoke, command_write_fails)
+{
+	if (config_write_fail(device_bdfs[0], PCI_COMMAND) == -EOPNOTSUPP)
+		SKIP(return, "The module vfio_selftest is not loaded\n");
+
+	EXPECT_GT(0, __vfio_pci_decode_set(self->device, false));
+	config_write_fail_end();
+	EXPECT_TRUE(vfio_pci_config_readw(self->device, PCI_COMMAND) &
+		    PCI_COMMAND_MEMORY);
+	/* It may have lost its pages, but nothing else. */
+	if (self->view.way == IMPORTER) {
+		view_unuse(&self->view);
+		EXPECT_EQ(0, view_use(&self->view));
+	} else {
+		u32 val;
+
+		EXPECT_EQ(0, try_read32(self->view.vaddr, &val));
+	}
+	expect_established(_metadata, &self->view);
+
+	vfio_pci_decode_set(self->device, false);
+	ASSERT_EQ(0, config_write_fail(device_bdfs[0], PCI_COMMAND));
+	EXPECT_GT(0, __vfio_pci_decode_set(self->device, true));
+	config_write_fail_end();
+	expect_revoked(_metadata, &self->view);
+	vfio_pci_decode_set(self->device, true);
+	expect_restored(_metadata, &self->view);
+}
+
+/* D8: all BARs, at all offsets, by however many mappings. */
+FIXTURE(revoke_all) {
+	struct iommu *iommu;
+	struct vfio_pci_device *device;
+};
+
+FIXTURE_VARIANT(revoke_all) {
+	const char *iommu_mode;
+};
+
+FIXTURE_VARIANT_ADD(revoke_all, cdev) {
+	.iommu_mode = MODE_IOMMUFD,
+};
+
+FIXTURE_VARIANT_ADD(revoke_all, group) {
+	.iommu_mode = MODE_VFIO_TYPE1V2_IOMMU,
+};
+
+FIXTURE_SETUP(revoke_all)
+{
+	self->iommu = iommu_init(variant->iommu_mode);
+	self->device = vfio_pci_device_init(device_bdfs[0], self->iommu);
+	vfio_pci_bars_unmap(self->device);
+}
+
+FIXTURE_TEARDOWN(revoke_all)
+{
+	if (self->device)
+		vfio_pci_device_cleanup(self->device);
+	iommu_cleanup(self->iommu);
+}
+
+TEST_F(revoke_all, bars)
+{
+	struct vfio_pci_device *device = self->device;
+	void *vaddr[6 * PCI_STD_NUM_BARS];
+	u64 size, offsets[3];
+	int bar, nr = 0, i, j, fd;
+	long faults;
+	u32 val;
+
+	for (bar = 0; bar < PCI_STD_NUM_BARS; bar++) {
+		if (!(device->bars[bar].info.flags & VFIO_REGION_INFO_FLAG_MMAP))
+			continue;
+
+		size = max_t(u64, device->bars[bar].info.size, page_size);
+		offsets[0] = 0;
+		offsets[1] = size - page_size;
+		offsets[2] = size / 2 & ~(page_size - 1);
+		for (i = 0; i < ARRAY_SIZE(offsets); i++) {
+			vaddr[nr++] = vfio_pci_bar_mmap(device, bar, offsets[i],
+							page_size);
+			/* A sub-page BAR cannot be exported. */
+			fd = __vfio_pci_dma_buf_export(device, bar, offsets[i],
+						       page_size);
+			if (fd < 0)
+				continue;
+			vaddr[nr++] = vfio_pci_dma_buf_mmap(fd, 0, page_size);
+			ASSERT_EQ(0, close(fd));
+		}
+	}
+	if (!nr)
+		SKIP(return, "%s has no mappable BAR\n", device_bdfs[0]);
+
+	for (i = 0; i < 4; i++) {
+		for (j = 0; j < nr; j++) {
+			ASSERT_EQ(0, try_read32_faults(vaddr[j], &val, &faults));
+			ASSERT_EQ(1, faults) {
+				TH_LOG("mapping %d", j);
+			}
+		}
+
+		switch (i) {
+		case 0:
+			vfio_pci_decode_set(device, false);
+			break;
+		case 1:
+			if (__vfio_pci_power_state_set(device, 3))
+				vfio_pci_decode_set(device, false);
+			break;
+		case 2:
+			__vfio_pci_low_power_enter(device, -1);
+			break;
+		case 3:
+			/* Over when it returns, if there is one at all. */
+			if (__vfio_pci_device_reset(device))
+				return;
+			continue;
+		}
+		for (j = 0; j < nr; j++)
+			EXPECT_EQ(-EFAULT, try_read32(vaddr[j], &val));
+		switch (i) {
+		case 0:
+			vfio_pci_decode_set(device, true);
+			break;
+		case 1:
+			if (__vfio_pci_power_state_set(device, 0))
+				vfio_pci_decode_set(device, true);
+			break;
+		case 2:
+			__vfio_pci_low_power_exit(device);
+			break;
+		}
+	}
+	for (j = 0; j < nr; j++) {
+		ASSERT_EQ(0, try_read32_faults(vaddr[j], &val, &faults));
+		ASSERT_EQ(1, faults);
+	}
+}
+
+/*
+ * An O_PATH reference holds the dentry, and with it the DMA-BUF, of a file that
+ * is freed. Whatever goes through the buffers of the device then must not look
+ * at that file.
+ */
+static int open_path(const char *fmt, ...)
+{
+	char path[PATH_MAX];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(path, sizeof(path), fmt, ap);
+	va_end(ap);
+
+	return open(path, O_PATH | O_CLOEXEC);
+}
+
+/* Until what is freed after a grace period is free. */
+static void wait_for_rcu(void)
+{
+	int i;
+
+	for (i = 0; i < 10; i++)
+		syscall(__NR_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
+}
+
+static void all_triggers(struct vfio_pci_device *device)
+{
+	vfio_pci_decode_set(device, false);
+	vfio_pci_decode_set(device, true);
+	if (!__vfio_pci_power_state_set(device, 3))
+		__vfio_pci_power_state_set(device, 0);
+	VFIO_ASSERT_EQ(__vfio_pci_low_power_enter(device, -1), 0);
+	VFIO_ASSERT_EQ(__vfio_pci_low_power_exit(device), 0);
+	__vfio_pci_device_reset(device);
+	__vfio_pci_hot_reset(device);
+	__sysfs_reset(device->bdf);
+	__vfio_pci_flr(device);
+}
+
+/* D11 */
+TEST_F(revoke_all, o_path)
+{
+	int bar = vfio_pci_bar_find(self->device, page_size, false), fd, path[4], i;
+
+	if (bar < 0)
+		SKIP(return, "%s has no mappable BAR of a page\n", device_bdfs[0]);
+
+	for (i = 0; i < ARRAY_SIZE(path); i++) {
+		fd = vfio_pci_dma_buf_export(self->device, bar, 0, page_size);
+		path[i] = open_path("/proc/self/fd/%d", fd);
+		ASSERT_LE(0, path[i]);
+		ASSERT_EQ(0, close(fd));
+	}
+	wait_for_rcu();
+	all_triggers(self->device);
+
+	/* Before the device, with it, after it. */
+	ASSERT_EQ(0, close(path[0]));
+	vfio_pci_decode_set(self->device, false);
+	ASSERT_EQ(0, close(path[1]));
+	vfio_pci_device_cleanup(self->device);
+	ASSERT_EQ(0, close(path[2]));
+	self->device = vfio_pci_device_init(device_bdfs[0], self->iommu);
+	all_triggers(self->device);
+	ASSERT_EQ(0, close(path[3]));
+}
+
+/* D21: the same by way of a mapping of the device fd, or of a buffer. */
+TEST_F(revoke_all, o_path_mapped)
+{
+	int bar = vfio_pci_bar_find(self->device, page_size, false), fd, path[4], i;
+	void *vaddr;
+	u32 val;
+
+	if (bar < 0)
+		SKIP(return, "%s has no mappable BAR of a page\n", device_bdfs[0]);
+
+	for (i = 0; i < ARRAY_SIZE(path); i++) {
+		if (i & 1) {
+			fd = vfio_pci_dma_buf_export(self->device, bar, 0,
+						     page_size);
+			vaddr = vfio_pci_dma_buf_mmap(fd, 0, page_size);
+			ASSERT_EQ(0, close(fd));
+		} else {
+			vaddr = vfio_pci_bar_mmap(self->device, bar, 0, page_size);
+		}
+		ASSERT_EQ(0, try_read32(vaddr, &val));
+		path[i] = open_path("/proc/self/map_files/%lx-%lx",
+				    (unsigned long)vaddr,
+				    (unsigned long)vaddr + page_size);
+		ASSERT_LE(0, path[i]);
+		ASSERT_EQ(0, munmap(vaddr, page_size));
+	}
+	wait_for_rcu();
+	all_triggers(self->device);
+
+	/* The BAR can be mapped again. */
+	vaddr = vfio_pci_bar_mmap(self->device, bar, 0, page_size);
+	EXPECT_EQ(0, try_read32(vaddr, &val));
+	all_triggers(self->device);
+	EXPECT_EQ(0, try_read32(vaddr, &val));
+	ASSERT_EQ(0, munmap(vaddr, page_size));
+
+	ASSERT_EQ(0, close(path[0]));
+	ASSERT_EQ(0, close(path[1]));
+	vfio_pci_device_cleanup(self->device);
+	self->device = NULL;
+	for (i = 2; i < ARRAY_SIZE(path); i++)
+		ASSERT_EQ(0, close(path[i]));
+	self->device = vfio_pci_device_init(device_bdfs[0], self->iommu);
+}
+
+/*
+ * An importer that does not let go, in the shape of a fence on the buffer that
+ * is not signalled until the test has seen what it wants to see.
+ */
+FIXTURE(revoke_drain) {
+	struct iommu *iommu;
+	struct vfio_pci_device *device;
+	int bar;
+	int fd;
+	int fence;
+	void *buffer_map;
+	void *device_map;
+	pthread_t thread;
+	bool done;
+};
+
+FIXTURE_SETUP(revoke_drain)
+{
+	u32 val;
+
+	self->fence = fence_create();
+	if (self->fence == -EOPNOTSUPP)
+		SKIP(return, "The module vfio_selftest is not loaded\n");
+
+	self->iommu = iommu_init(MODE_IOMMUFD);
+	self->device = vfio_pci_device_init(device_bdfs[0], self->iommu);
+	vfio_pci_bars_unmap(self->device);
+	self->bar = vfio_pci_bar_find(self->device, page_size, false);
+	if (self->bar < 0)
+		SKIP(return, "%s has no mappable BAR of a page\n", device_bdfs[0]);
+
+	self->fd = vfio_pci_dma_buf_export(self->device, self->bar, 0, page_size);
+	self->buffer_map = vfio_pci_dma_buf_mmap(self->fd, 0, page_size);
+	self->device_map = vfio_pci_bar_mmap(self->device, self->bar, 0, page_size);
+	ASSERT_EQ(0, try_read32(self->buffer_map, &val));
+	ASSERT_EQ(0, try_read32(self->device_map, &val));
+	fence_add(self->fence, self->fd);
+}
+
+FIXTURE_TEARDOWN(revoke_drain)
+{
+	if (!self->device)
+		return;
+	munmap(self->buffer_map, page_size);
+	munmap(self->device_map, page_size);
+	close(self->fd);
+	vfio_pci_device_cleanup(self->device);
+	iommu_cleanup(self->iommu);
+}
+
+static void *decode_off_thread(void *arg)
+{
+	FIXTURE_DATA(revoke_drain) *self = arg;
+
+	vfio_pci_decode_set(self->device, false);
+	__atomic_store_n(&self->done, true, __ATOMIC_RELEASE);
+
+	return NULL;
+}
+
+static bool is_done(FIXTURE_DATA(revoke_drain) *self)
+{
+	return __atomic_load_n(&self->done, __ATOMIC_ACQUIRE);
+}
+
+static void drain_start(struct __test_metadata *_metadata,
+			FIXTURE_DATA(revoke_drain) *self)
+{
+	time_t end = now() + LIMIT_SECONDS;
+	void *vaddr = NULL;
+	u32 val;
+
+	ASSERT_EQ(0, pthread_create(&self->thread, NULL, decode_off_thread, self));
+
+	/*
+	 * It has begun once a new mapping cannot be accessed any more. The old
+	 * one still has its page: CPU mappings go last.
+	 */
+	while (now() < end) {
+		vaddr = vfio_pci_dma_buf_mmap(self->fd, 0, page_size);
+		if (try_read32(vaddr, &val) == -EFAULT)
+			break;
+		ASSERT_EQ(0, munmap(vaddr, page_size));
+		vaddr = NULL;
+		sched_yield();
+	}
+	ASSERT_NE(NULL, vaddr);
+	ASSERT_EQ(0, munmap(vaddr, page_size));
+	EXPECT_FALSE(is_done(self));
+}
+
+static void drain_end(struct __test_metadata *_metadata,
+		      FIXTURE_DATA(revoke_drain) *self)
+{
+	u32 val;
+
+	EXPECT_FALSE(is_done(self));
+	fence_signal(self->fence);
+	ASSERT_EQ(0, pthread_join(self->thread, NULL));
+
+	EXPECT_EQ(-EFAULT, try_read32(self->buffer_map, &val));
+	EXPECT_EQ(-EFAULT, try_read32(self->device_map, &val));
+	vfio_pci_decode_set(self->device, true);
+	EXPECT_EQ(0, try_read32(self->buffer_map, &val));
+	EXPECT_EQ(0, try_read32(self->device_map, &val));
+}
+
+/* D23, 6.7: whoever faults meanwhile is told at once. */
+TEST_F(revoke_drain, fault)
+{
+	void *vaddr;
+	u32 val;
+	int i;
+
+	drain_start(_metadata, self);
+	for (i = 0; i < 16; i++) {
+		vaddr = vfio_pci_dma_buf_mmap(self->fd, 0, page_size);
+		EXPECT_EQ(-EFAULT, try_read32(vaddr, &val));
+		ASSERT_EQ(0, munmap(vaddr, page_size));
+	}
+	drain_end(_metadata, self);
+}
+
+/* D7, section 10: mmap() and export wait for nothing, D16 still holds. */
+TEST_F(revoke_drain, mmap_export)
+{
+	void *vaddr;
+	u32 val;
+	int fd;
+
+	drain_start(_metadata, self);
+	vaddr = vfio_pci_bar_mmap(self->device, self->bar, 0, page_size);
+	ASSERT_EQ(0, munmap(vaddr, page_size));
+
+	fd = vfio_pci_dma_buf_export(self->device, self->bar, 0, page_size);
+	vaddr = vfio_pci_dma_buf_mmap(fd, 0, page_size);
+	EXPECT_EQ(-EFAULT, try_read32(vaddr, &val));
+	EXPECT_EQ(-ENODEV, __iommu_map_dma_buf(self->iommu, fd, page_size, IOVA));
+	drain_end(_metadata, self);
+
+	EXPECT_EQ(0, try_read32(vaddr, &val));
+	EXPECT_EQ(0, __iommu_map_dma_buf(self->iommu, fd, page_size, IOVA));
+	ASSERT_EQ(0, munmap(vaddr, page_size));
+	ASSERT_EQ(0, close(fd));
+}
+
+/* D10, 7.9: a hot reset does not queue up behind it. */
+TEST_F(revoke_drain, hot_reset)
+{
+	int ret;
+
+	drain_start(_metadata, self);
+	ret = __vfio_pci_hot_reset(self->device);
+	drain_end(_metadata, self);
+	if (ret == -ENODEV)
+		SKIP(return, "%s has no hot reset\n", device_bdfs[0]);
+	EXPECT_EQ(-EBUSY, ret);
+}
+
+/* A process that waits in the drain can be killed with all that it has. */
+TEST_F(revoke_drain, killed)
+{
+	struct vfio_pci_device *device = self->device;
+	int status, i;
+	pid_t pid;
+
+	/* Faulters are never stuck: they die when they are told to. */
+	drain_start(_metadata, self);
+	for (i = 0; i < 4; i++) {
+		pid = fork();
+		ASSERT_LE(0, pid);
+		if (!pid) {
+			void *vaddr = vfio_pci_dma_buf_mmap(self->fd, 0, page_size);
+			u32 val;
+
+			for (;;)
+				try_read32(vaddr, &val);
+		}
+		ASSERT_EQ(0, kill(pid, SIGKILL));
+		ASSERT_EQ(pid, waitpid(pid, &status, 0));
+		EXPECT_EQ(SIGKILL, WTERMSIG(status));
+	}
+	ASSERT_EQ(device, self->device);
+	drain_end(_metadata, self);
+}
+
+/* Two devices of one set. */
+FIXTURE(revoke_set) {
+	struct iommu *iommu;
+	struct vfio_pci_device *device[2];
+	struct view view[2][3];
+};
+
+FIXTURE_SETUP(revoke_set)
+{
+	int i, way;
+	u32 val;
+
+	if (nr_devices < 2)
+		SKIP(return, "Takes two devices of one set\n");
+
+	self->iommu = iommu_init(MODE_IOMMUFD);
+	for (i = 0; i < 2; i++) {
+		self->device[i] = vfio_pci_device_init(device_bdfs[i], self->iommu);
+		vfio_pci_bars_unmap(self->device[i]);
+	}
+
+	for (i = 0; i < 2; i++) {
+		for (way = DEVICE_FD; way <= IMPORTER; way++) {
+			struct view *view = &self->view[i][way];
+
+			ASSERT_TRUE(view_open(view, way, self->iommu,
+					      self->device[i]));
+			view->iova += i * SZ_4M;
+			if (way != DEVICE_FD)
+				view_export(view);
+			ASSERT_EQ(0, view_use(view));
+			if (way != IMPORTER)
+				ASSERT_EQ(0, try_read32(view->vaddr, &val));
+			expect_established(_metadata, view);
+		}
+	}
+}
+
+FIXTURE_TEARDOWN(revoke_set)
+{
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		if (self->device[i])
+			vfio_pci_device_cleanup(self->device[i]);
+	}
+	if (self->iommu)
+		iommu_cleanup(self->iommu);
+}
+
+#define for_each_way(_way) for (_way = DEVICE_FD; _way <= IMPORTER; _way++)
+
+/* Either way it is the bus that is reset, with both. */
+TEST_F(revoke_set, reset)
+{
+	int (* const resets[])(struct view *) = { do_hot_reset, do_bus_reset };
+	int i, j, way;
+
+	for (i = 0; i < ARRAY_SIZE(resets); i++) {
+		for (j = 0; j < 2; j++) {
+			ASSERT_EQ(0, resets[i](&self->view[j][0]));
+			for_each_way(way) {
+				expect_restored(_metadata, &self->view[0][way]);
+				expect_restored(_metadata, &self->view[1][way]);
+			}
+		}
+
+		/* One of them has decoding off, before and after. */
+		vfio_pci_decode_set(self->device[1], false);
+		ASSERT_EQ(0, resets[i](&self->view[0][0]));
+		for_each_way(way) {
+			expect_restored(_metadata, &self->view[0][way]);
+			expect_revoked(_metadata, &self->view[1][way]);
+		}
+		vfio_pci_decode_set(self->device[1], true);
+		for_each_way(way) {
+			expect_established(_metadata, &self->view[0][way]);
+			expect_restored(_metadata, &self->view[1][way]);
+		}
+	}
+}
+
+/* What one does to itself is nothing to the other. */
+TEST_F(revoke_set, independent)
+{
+	int i, way;
+
+	for (i = 0; i < 2; i++) {
+		vfio_pci_decode_set(self->device[i], false);
+		for_each_way(way) {
+			expect_revoked(_metadata, &self->view[i][way]);
+			expect_established(_metadata, &self->view[!i][way]);
+		}
+		vfio_pci_decode_set(self->device[i], true);
+		for_each_way(way) {
+			expect_restored(_metadata, &self->view[i][way]);
+			expect_established(_metadata, &self->view[!i][way]);
+		}
+
+		ASSERT_EQ(0, __vfio_pci_low_power_enter(self->device[i], -1));
+		for_each_way(way) {
+			expect_revoked(_metadata, &self->view[i][way]);
+			expect_established(_metadata, &self->view[!i][way]);
+		}
+		ASSERT_EQ(0, __vfio_pci_low_power_exit(self->device[i]));
+		for_each_way(way)
+			expect_restored(_metadata, &self->view[i][way]);
+	}
+}
+
+/* D10: a drain of one device makes the reset of the set fail, not wait. */
+TEST_F(revoke_set, reset_while_draining)
+{
+	FIXTURE_DATA(revoke_drain) drain = { .device = self->device[1] };
+	struct view *view = &self->view[1][EXPORTED];
+	int way;
+
+	drain.fence = fence_create();
+	if (drain.fence == -EOPNOTSUPP)
+		SKIP(return, "The module vfio_selftest is not loaded\n");
+	drain.fd = view->fd;
+	fence_add(drain.fence, view->fd);
+	drain_start(_metadata, &drain);
+
+	EXPECT_EQ(-EBUSY, __vfio_pci_hot_reset(self->device[0]));
+	for_each_way(way)
+		expect_established(_metadata, &self->view[0][way]);
+
+	EXPECT_FALSE(is_done(&drain));
+	fence_signal(drain.fence);
+	ASSERT_EQ(0, pthread_join(drain.thread, NULL));
+
+	ASSERT_EQ(0, __vfio_pci_hot_reset(self->device[0]));
+	for_each_way(way) {
+		expect_restored(_metadata, &self->view[0][way]);
+		expect_revoked(_metadata, &self->view[1][way]);
+	}
+	vfio_pci_decode_set(self->device[1], true);
+	for_each_way(way)
+		expect_restored(_metadata, &self->view[1][way]);
+}
+
+static void restore(void)
+{
+	char *driver;
+
+	/* The children that run the tests inherit the handler. */
+	if (getpid() != main_pid)
+		return;
+
+	config_write_fail_end();
+	driver = sysfs_driver_get(device_bdfs[0]);
+	if (!driver || strcmp(driver, device_driver))
+		sysfs_driver_set(device_bdfs[0], device_driver);
+	free(driver);
+	free(device_driver);
+}
+
+int main(int argc, char *argv[])
+{
+	device_bdfs = vfio_selftests_get_bdfs(&argc, argv, &nr_devices);
+	page_size = getpagesize();
+
+	device_driver = sysfs_driver_get(device_bdfs[0]);
+	if (!device_driver)
+		ksft_exit_skip("%s is bound to no driver\n", device_bdfs[0]);
+	main_pid = getpid();
+	VFIO_ASSERT_EQ(atexit(restore), 0);
+
+	return test_harness_run(argc, argv);
+}
