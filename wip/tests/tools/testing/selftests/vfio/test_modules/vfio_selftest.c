@@ -9,7 +9,8 @@
  *           read "pfn PFN size SIZE writable 0|1 cache nc|wc|other", numbers in
  *           hexadecimal. The write fails with ENOENT where nothing is mapped.
  *   fence   Read an fd, in decimal: a sync_file with a fence that is signalled
- *           when the file that it was read from is closed.
+ *           when the file that it was read from is closed, or after 15 seconds,
+ *           because who waits for it may be the one who should close that.
  *   config  Write "DEVICE OFFSET", the device as in sysfs: the next write to
  *           this offset of its config space fails, with what is written to. An
  *           empty line calls it off.
@@ -25,6 +26,7 @@
 #include <linux/slab.h>
 #include <linux/sync_file.h>
 #include <linux/uaccess.h>
+#include <linux/workqueue.h>
 
 static struct dentry *vfio_selftest_dir;
 
@@ -115,6 +117,21 @@ static const struct file_operations pfnmap_fops = {
 
 /* fence */
 
+#define FENCE_SECONDS 15
+
+struct test_fence {
+	struct dma_fence *fence;
+	struct delayed_work timeout;
+};
+
+static void test_fence_timeout(struct work_struct *work)
+{
+	struct test_fence *test = container_of(to_delayed_work(work),
+					       struct test_fence, timeout);
+
+	dma_fence_signal(test->fence);
+}
+
 static const char *test_fence_name(struct dma_fence *fence)
 {
 	return KBUILD_MODNAME;
@@ -127,24 +144,34 @@ static const struct dma_fence_ops test_fence_ops = {
 
 static int fence_open(struct inode *inode, struct file *file)
 {
-	struct dma_fence *fence = kzalloc_obj(*fence);
+	struct test_fence *test = kzalloc_obj(*test);
 
-	if (!fence)
+	if (!test)
 		return -ENOMEM;
 
-	dma_fence_init(fence, &test_fence_ops, NULL, dma_fence_context_alloc(1),
-		       1);
-	file->private_data = fence;
+	test->fence = kzalloc_obj(*test->fence);
+	if (!test->fence) {
+		kfree(test);
+		return -ENOMEM;
+	}
+
+	dma_fence_init(test->fence, &test_fence_ops, NULL,
+		       dma_fence_context_alloc(1), 1);
+	INIT_DELAYED_WORK(&test->timeout, test_fence_timeout);
+	schedule_delayed_work(&test->timeout, FENCE_SECONDS * HZ);
+	file->private_data = test;
 
 	return 0;
 }
 
 static int fence_release(struct inode *inode, struct file *file)
 {
-	struct dma_fence *fence = file->private_data;
+	struct test_fence *test = file->private_data;
 
-	dma_fence_signal(fence);
-	dma_fence_put(fence);
+	cancel_delayed_work_sync(&test->timeout);
+	dma_fence_signal(test->fence);
+	dma_fence_put(test->fence);
+	kfree(test);
 
 	return 0;
 }
@@ -152,6 +179,7 @@ static int fence_release(struct inode *inode, struct file *file)
 static ssize_t fence_read(struct file *file, char __user *buf, size_t count,
 			  loff_t *ppos)
 {
+	struct test_fence *test = file->private_data;
 	struct sync_file *sync_file;
 	char text[16];
 	ssize_t ret;
@@ -164,7 +192,7 @@ static ssize_t fence_read(struct file *file, char __user *buf, size_t count,
 	if (fd < 0)
 		return fd;
 
-	sync_file = sync_file_create(file->private_data);
+	sync_file = sync_file_create(test->fence);
 	if (!sync_file) {
 		ret = -ENOMEM;
 		goto err_fd;
