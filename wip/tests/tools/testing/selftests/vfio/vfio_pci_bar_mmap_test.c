@@ -71,8 +71,10 @@ FIXTURE_SETUP(bar_mmap)
 	self->bar = vfio_pci_bar_find(self->device, page_size, false);
 	self->big = vfio_pci_bar_find(self->device, 4 * page_size, false);
 	self->ram = vfio_pci_bar_find(self->device, 4 * page_size, true);
-	if (self->ram >= 0)
-		self->bar = self->big = self->ram;
+	if (self->ram >= 0) {
+		self->bar = self->ram;
+		self->big = self->ram;
+	}
 	if (self->bar < 0)
 		SKIP(return, "%s has no mappable BAR of a page\n", device_bdf);
 }

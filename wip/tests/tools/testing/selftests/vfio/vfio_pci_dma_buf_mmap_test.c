@@ -24,6 +24,7 @@
 #include <unistd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -43,12 +44,16 @@
 static const char *device_bdf;
 static size_t page_size;
 
-FIXTURE(dma_buf_mmap) {
+struct owner {
 	struct iommu *iommu;
 	struct vfio_pci_device *device;
 	int bar;
 	bool ram;
 	u64 phys;
+};
+
+FIXTURE(dma_buf_mmap) {
+	struct owner owner;
 };
 
 FIXTURE_VARIANT(dma_buf_mmap) {
@@ -63,45 +68,44 @@ FIXTURE_VARIANT_ADD(dma_buf_mmap, group) {
 	.iommu_mode = MODE_VFIO_TYPE1V2_IOMMU,
 };
 
-static void device_open(FIXTURE_DATA(dma_buf_mmap) *self,
-			const char *iommu_mode)
+static void device_open(struct owner *owner, const char *iommu_mode)
 {
-	self->iommu = iommu_init(iommu_mode);
-	self->device = vfio_pci_device_init(device_bdf, self->iommu);
-	vfio_pci_bars_unmap(self->device);
+	owner->iommu = iommu_init(iommu_mode);
+	owner->device = vfio_pci_device_init(device_bdf, owner->iommu);
+	vfio_pci_bars_unmap(owner->device);
 }
 
-static void device_close(FIXTURE_DATA(dma_buf_mmap) *self)
+static void device_close(struct owner *owner)
 {
-	vfio_pci_device_cleanup(self->device);
-	self->device = NULL;
+	vfio_pci_device_cleanup(owner->device);
+	owner->device = NULL;
 }
 
 FIXTURE_SETUP(dma_buf_mmap)
 {
 	int i;
 
-	device_open(self, variant->iommu_mode);
-	self->bar = vfio_pci_bar_find(self->device, NR_PAGES * page_size, true);
-	self->ram = self->bar >= 0;
-	if (!self->ram)
-		self->bar = vfio_pci_bar_find(self->device,
+	device_open(&self->owner, variant->iommu_mode);
+	self->owner.bar = vfio_pci_bar_find(self->owner.device, NR_PAGES * page_size, true);
+	self->owner.ram = self->owner.bar >= 0;
+	if (!self->owner.ram)
+		self->owner.bar = vfio_pci_bar_find(self->owner.device,
 					      NR_PAGES * page_size, false);
-	if (self->bar < 0)
+	if (self->owner.bar < 0)
 		SKIP(return, "%s has no mappable BAR of %d pages\n", device_bdf,
 		     NR_PAGES);
-	self->phys = sysfs_bar_start_get(device_bdf, self->bar);
+	self->owner.phys = sysfs_bar_start_get(device_bdf, self->owner.bar);
 
-	for (i = 0; self->ram && i < NR_PAGES; i++)
-		vfio_pci_bar_write32(self->device, self->bar, i * page_size,
+	for (i = 0; self->owner.ram && i < NR_PAGES; i++)
+		vfio_pci_bar_write32(self->owner.device, self->owner.bar, i * page_size,
 				     MARK(i));
 }
 
 FIXTURE_TEARDOWN(dma_buf_mmap)
 {
-	if (self->device)
-		vfio_pci_device_cleanup(self->device);
-	iommu_cleanup(self->iommu);
+	if (self->owner.device)
+		vfio_pci_device_cleanup(self->owner.device);
+	iommu_cleanup(self->owner.iommu);
 }
 
 /* Expect page @page of the BAR at @vaddr. */
@@ -110,10 +114,10 @@ FIXTURE_TEARDOWN(dma_buf_mmap)
 	u32 __val;								\
 										\
 	EXPECT_EQ(0, try_read32(_vaddr, &__val));				\
-	if (self->ram)								\
+	if (self->owner.ram)							\
 		EXPECT_EQ(MARK(_page), __val);					\
 	if (!pfnmap_get(_vaddr, &__pfnmap))					\
-		EXPECT_EQ(self->phys / page_size + (_page), __pfnmap.pfn);	\
+		EXPECT_EQ(self->owner.phys / page_size + (_page), __pfnmap.pfn);	\
 } while (0)
 
 #define EXPECT_NO_MMAP(_errno, _fd, _offset, _size, _prot, _flags) do {	\
@@ -128,7 +132,7 @@ TEST_F(dma_buf_mmap, whole)
 	void *vaddr;
 	int fd, i;
 
-	fd = vfio_pci_dma_buf_export(self->device, self->bar, 0,
+	fd = vfio_pci_dma_buf_export(self->owner.device, self->owner.bar, 0,
 				     NR_PAGES * page_size);
 	vaddr = vfio_pci_dma_buf_mmap(fd, 0, NR_PAGES * page_size);
 	for (i = 0; i < NR_PAGES; i++)
@@ -151,7 +155,7 @@ TEST_F(dma_buf_mmap, parts)
 	int fd, start, nr, i;
 	void *vaddr;
 
-	fd = vfio_pci_dma_buf_export(self->device, self->bar, 2 * page_size,
+	fd = vfio_pci_dma_buf_export(self->owner.device, self->owner.bar, 2 * page_size,
 				     4 * page_size);
 	for (start = 0; start < 4; start++) {
 		for (nr = 1; start + nr <= 4; nr++) {
@@ -197,7 +201,7 @@ TEST_F(dma_buf_mmap, ranges)
 	int pages[64], fd, nr, start, i;
 	void *vaddr;
 
-	fd = export_scattered(self->device, self->bar, pages, &nr);
+	fd = export_scattered(self->owner.device, self->owner.bar, pages, &nr);
 	ASSERT_LE(0, fd);
 	ASSERT_EQ(nr * page_size, lseek(fd, 0, SEEK_END));
 
@@ -224,10 +228,10 @@ TEST_F(dma_buf_mmap, written)
 	u32 val;
 	int fd, i;
 
-	if (!self->ram)
+	if (!self->owner.ram)
 		SKIP(return, "%s has no BAR backed by memory\n", device_bdf);
 
-	fd = vfio_pci_dma_buf_export(self->device, self->bar, 3 * page_size,
+	fd = vfio_pci_dma_buf_export(self->owner.device, self->owner.bar, 3 * page_size,
 				     2 * page_size);
 	vaddr = vfio_pci_dma_buf_mmap(fd, 0, 2 * page_size);
 	for (i = 0; i < 2 * page_size; i += sizeof(u32))
@@ -239,12 +243,12 @@ TEST_F(dma_buf_mmap, written)
 	}
 	for (i = 0; i < 2; i++)
 		EXPECT_EQ(~(i * page_size),
-			  vfio_pci_bar_read32(self->device, self->bar,
+			  vfio_pci_bar_read32(self->owner.device, self->owner.bar,
 					      (3 + i) * page_size) | ~0ull << 32);
 	for (i = 0; i < NR_PAGES; i++) {
 		if (i != 3 && i != 4)
 			EXPECT_EQ(MARK(i),
-				  vfio_pci_bar_read32(self->device, self->bar,
+				  vfio_pci_bar_read32(self->owner.device, self->owner.bar,
 						      i * page_size));
 	}
 	ASSERT_EQ(0, munmap(vaddr, 2 * page_size));
@@ -256,7 +260,7 @@ TEST_F(dma_buf_mmap, errors)
 	u64 size = 2 * page_size;
 	int fd;
 
-	fd = vfio_pci_dma_buf_export(self->device, self->bar, page_size, size);
+	fd = vfio_pci_dma_buf_export(self->owner.device, self->owner.bar, page_size, size);
 
 	/* Past the end, across the end, far behind it. */
 	EXPECT_NO_MMAP(EINVAL, fd, size, page_size, PROT_READ, MAP_SHARED);
@@ -284,7 +288,7 @@ TEST_F(dma_buf_mmap, read_only)
 	u32 val;
 	int fd;
 
-	fd = __vfio_pci_dma_buf_export_ranges(self->device, self->bar,
+	fd = __vfio_pci_dma_buf_export_ranges(self->owner.device, self->owner.bar,
 					      O_RDONLY | O_CLOEXEC, &range, 1);
 	ASSERT_LE(0, fd);
 	ASSERT_EQ(O_RDONLY, fcntl(fd, F_GETFL) & O_ACCMODE);
@@ -307,9 +311,9 @@ TEST_F(dma_buf_mmap, read_only)
 	EXPECT_EQ(-EACCES, try_write32(vaddr, 0));
 
 	/* It is zapped like any other. */
-	vfio_pci_decode_set(self->device, false);
+	vfio_pci_decode_set(self->owner.device, false);
 	EXPECT_EQ(-EFAULT, try_read32(vaddr, &val));
-	vfio_pci_decode_set(self->device, true);
+	vfio_pci_decode_set(self->owner.device, true);
 	EXPECT_PAGE(0, vaddr);
 
 	ASSERT_EQ(0, munmap(vaddr, 2 * page_size));
@@ -321,7 +325,7 @@ TEST_F(dma_buf_mmap, write_only)
 	const struct vfio_region_dma_range range = { .length = page_size };
 	int fd;
 
-	fd = __vfio_pci_dma_buf_export_ranges(self->device, self->bar,
+	fd = __vfio_pci_dma_buf_export_ranges(self->owner.device, self->owner.bar,
 					      O_WRONLY | O_CLOEXEC, &range, 1);
 	/* It may be refused at once, an fd that allows to read is not to come. */
 	if (fd < 0)
@@ -340,18 +344,18 @@ TEST_F(dma_buf_mmap, decode_off)
 	u32 val;
 	int fd;
 
-	fd = vfio_pci_dma_buf_export(self->device, self->bar, 0, 2 * page_size);
+	fd = vfio_pci_dma_buf_export(self->owner.device, self->owner.bar, 0, 2 * page_size);
 	before = vfio_pci_dma_buf_mmap(fd, page_size, page_size);
 	EXPECT_PAGE(1, before);
 
-	vfio_pci_decode_set(self->device, false);
+	vfio_pci_decode_set(self->owner.device, false);
 	meanwhile = vfio_pci_dma_buf_mmap(fd, page_size, page_size);
 	EXPECT_EQ(-EFAULT, try_read32(before, &val));
 	EXPECT_EQ(-EFAULT, try_read32(meanwhile, &val));
 	EXPECT_NO_MMAP(EINVAL, fd, 2 * page_size, page_size, PROT_READ, MAP_SHARED);
 	EXPECT_NO_MMAP(EINVAL, fd, 0, page_size, PROT_READ, MAP_PRIVATE);
 
-	vfio_pci_decode_set(self->device, true);
+	vfio_pci_decode_set(self->owner.device, true);
 	EXPECT_PAGE(1, before);
 	EXPECT_PAGE(1, meanwhile);
 
@@ -366,16 +370,16 @@ TEST_F(dma_buf_mmap, fd_closed)
 	u32 val;
 	int fd;
 
-	fd = vfio_pci_dma_buf_export(self->device, self->bar, 0, 2 * page_size);
+	fd = vfio_pci_dma_buf_export(self->owner.device, self->owner.bar, 0, 2 * page_size);
 	vaddr = vfio_pci_dma_buf_mmap(fd, 0, 2 * page_size);
 	EXPECT_PAGE(0, vaddr);
 	ASSERT_EQ(0, close(fd));
 
 	EXPECT_PAGE(0, vaddr);
 	EXPECT_PAGE(1, vaddr + page_size);
-	vfio_pci_decode_set(self->device, false);
+	vfio_pci_decode_set(self->owner.device, false);
 	EXPECT_EQ(-EFAULT, try_read32(vaddr, &val));
-	vfio_pci_decode_set(self->device, true);
+	vfio_pci_decode_set(self->owner.device, true);
 	EXPECT_PAGE(1, vaddr + page_size);
 
 	/* Half of it is enough. */
@@ -390,7 +394,7 @@ TEST_F(dma_buf_mmap, split)
 	u32 val;
 	int fd;
 
-	fd = vfio_pci_dma_buf_export(self->device, self->bar, page_size,
+	fd = vfio_pci_dma_buf_export(self->owner.device, self->owner.bar, page_size,
 				     4 * page_size);
 	vaddr = vfio_pci_dma_buf_mmap(fd, 0, 4 * page_size);
 	ASSERT_EQ(0, close(fd));
@@ -400,10 +404,10 @@ TEST_F(dma_buf_mmap, split)
 	EXPECT_EQ(-EACCES, try_read32(vaddr + page_size, &val));
 	EXPECT_PAGE(4, vaddr + 3 * page_size);
 
-	vfio_pci_decode_set(self->device, false);
+	vfio_pci_decode_set(self->owner.device, false);
 	EXPECT_EQ(-EFAULT, try_read32(vaddr, &val));
 	EXPECT_EQ(-EFAULT, try_read32(vaddr + 3 * page_size, &val));
-	vfio_pci_decode_set(self->device, true);
+	vfio_pci_decode_set(self->owner.device, true);
 	EXPECT_PAGE(1, vaddr);
 	EXPECT_PAGE(4, vaddr + 3 * page_size);
 
@@ -416,7 +420,7 @@ TEST_F(dma_buf_mmap, mremap_madvise)
 	void *vaddr, *target;
 	int fd;
 
-	fd = vfio_pci_dma_buf_export(self->device, self->bar, 0, 4 * page_size);
+	fd = vfio_pci_dma_buf_export(self->owner.device, self->owner.bar, 0, 4 * page_size);
 	vaddr = vfio_pci_dma_buf_mmap(fd, 0, 2 * page_size);
 	EXPECT_PAGE(1, vaddr + page_size);
 
@@ -444,17 +448,17 @@ TEST_F(dma_buf_mmap, fork)
 	pid_t pid;
 	u32 val;
 
-	fd = vfio_pci_dma_buf_export(self->device, self->bar, 0, 2 * page_size);
+	fd = vfio_pci_dma_buf_export(self->owner.device, self->owner.bar, 0, 2 * page_size);
 	vaddr = vfio_pci_dma_buf_mmap(fd, 0, 2 * page_size);
 	EXPECT_PAGE(0, vaddr);
 
 	pid = fork();
 	ASSERT_LE(0, pid);
 	if (!pid) {
-		if (try_read32(vaddr, &val) || (self->ram && val != MARK(0)))
+		if (try_read32(vaddr, &val) || (self->owner.ram && val != MARK(0)))
 			_exit(1);
 		if (try_read32(vaddr + page_size, &val) ||
-		    (self->ram && val != MARK(1)))
+		    (self->owner.ram && val != MARK(1)))
 			_exit(2);
 		_exit(0);
 	}
@@ -473,7 +477,7 @@ TEST_F(dma_buf_mmap, name)
 	void *vaddr;
 	int fd;
 
-	fd = vfio_pci_dma_buf_export(self->device, self->bar, 0, page_size);
+	fd = vfio_pci_dma_buf_export(self->owner.device, self->owner.bar, 0, page_size);
 	vaddr = vfio_pci_dma_buf_mmap(fd, 0, page_size);
 	ASSERT_TRUE(proc_map_find(vaddr, &map));
 	EXPECT_STREQ("/dmabuf:", map.name);
@@ -496,11 +500,11 @@ TEST_F(dma_buf_mmap, device_closed)
 	int fd, i;
 	u32 val;
 
-	fd = vfio_pci_dma_buf_export(self->device, self->bar, 0, 2 * page_size);
+	fd = vfio_pci_dma_buf_export(self->owner.device, self->owner.bar, 0, 2 * page_size);
 	vaddr = vfio_pci_dma_buf_mmap(fd, 0, 2 * page_size);
 	EXPECT_PAGE(0, vaddr);
-	device_close(self);
-	iommu_cleanup(self->iommu);
+	device_close(&self->owner);
+	iommu_cleanup(self->owner.iommu);
 
 	for (i = 0; i < 2; i++) {
 		EXPECT_EQ(-EFAULT, try_read32(vaddr, &val));
@@ -517,7 +521,7 @@ TEST_F(dma_buf_mmap, device_closed)
 		EXPECT_EQ(2 * page_size, lseek(fd, 0, SEEK_END));
 
 		if (!i)
-			device_open(self, variant->iommu_mode);
+			device_open(&self->owner, variant->iommu_mode);
 	}
 
 	ASSERT_EQ(0, munmap(vaddr, 2 * page_size));
@@ -531,10 +535,10 @@ TEST_F(dma_buf_mmap, device_mapped)
 	u32 val;
 	int fd;
 
-	fd = vfio_pci_dma_buf_export(self->device, self->bar, 0, 2 * page_size);
+	fd = vfio_pci_dma_buf_export(self->owner.device, self->owner.bar, 0, 2 * page_size);
 	vaddr = vfio_pci_dma_buf_mmap(fd, 0, page_size);
-	device_map = vfio_pci_bar_mmap(self->device, self->bar, 0, page_size);
-	device_close(self);
+	device_map = vfio_pci_bar_mmap(self->owner.device, self->owner.bar, 0, page_size);
+	device_close(&self->owner);
 
 	EXPECT_PAGE(0, device_map);
 	EXPECT_PAGE(0, vaddr);
@@ -587,7 +591,7 @@ static int client(int sock)
 }
 
 FIXTURE(dma_buf_client) {
-	FIXTURE_DATA(dma_buf_mmap) owner;
+	struct owner owner;
 	struct process client;
 };
 
@@ -642,14 +646,14 @@ TEST_F(dma_buf_client, lent)
 /* Which parts of which regions are refused, and how. */
 TEST_F(dma_buf_mmap, export_errors)
 {
-	struct vfio_pci_device *device = self->device;
-	u64 size = device->bars[self->bar].info.size;
+	struct vfio_pci_device *device = self->owner.device;
+	u64 size = device->bars[self->owner.bar].info.size;
 	struct {
 		struct vfio_device_feature_dma_buf buf;
 		struct vfio_region_dma_range range;
 	} arg = {
 		.buf = {
-			.region_index = self->bar,
+			.region_index = self->owner.bar,
 			.open_flags = O_RDWR | O_CLOEXEC,
 			.nr_ranges = 1,
 		},
@@ -659,15 +663,15 @@ TEST_F(dma_buf_mmap, export_errors)
 	int bar, fd;
 
 	/* Ranges: no page multiple, empty, past the end, across it, no number. */
-	EXPECT_EQ(-EINVAL, __vfio_pci_dma_buf_export(device, self->bar, 4, page_size));
-	EXPECT_EQ(-EINVAL, __vfio_pci_dma_buf_export(device, self->bar, 0, 4));
-	EXPECT_EQ(-EINVAL, __vfio_pci_dma_buf_export(device, self->bar, 0, 0));
-	EXPECT_EQ(-EINVAL, __vfio_pci_dma_buf_export(device, self->bar, size, page_size));
-	EXPECT_EQ(-EINVAL, __vfio_pci_dma_buf_export(device, self->bar, size - page_size,
+	EXPECT_EQ(-EINVAL, __vfio_pci_dma_buf_export(device, self->owner.bar, 4, page_size));
+	EXPECT_EQ(-EINVAL, __vfio_pci_dma_buf_export(device, self->owner.bar, 0, 4));
+	EXPECT_EQ(-EINVAL, __vfio_pci_dma_buf_export(device, self->owner.bar, 0, 0));
+	EXPECT_EQ(-EINVAL, __vfio_pci_dma_buf_export(device, self->owner.bar, size, page_size));
+	EXPECT_EQ(-EINVAL, __vfio_pci_dma_buf_export(device, self->owner.bar, size - page_size,
 						     2 * page_size));
-	EXPECT_EQ(-EOVERFLOW, __vfio_pci_dma_buf_export(device, self->bar, -page_size,
+	EXPECT_EQ(-EOVERFLOW, __vfio_pci_dma_buf_export(device, self->owner.bar, -page_size,
 							page_size));
-	EXPECT_GT(0, __vfio_pci_dma_buf_export_ranges(device, self->bar, O_RDWR, NULL, 0));
+	EXPECT_GT(0, __vfio_pci_dma_buf_export_ranges(device, self->owner.bar, O_RDWR, NULL, 0));
 
 	/* Regions: BARs that nobody has reserved (D1), all that is no BAR. */
 	for (bar = 0; bar < PCI_STD_NUM_BARS; bar++) {
@@ -696,19 +700,116 @@ TEST_F(dma_buf_mmap, export_errors)
 	ASSERT_EQ(0, close(fd));
 }
 
-/* 11: bounded by a number that has nothing to do with the memory at hand. */
-TEST_F(dma_buf_mmap, too_many_ranges)
+/* 11: as many ranges as are documented, and not one more. */
+TEST_F(dma_buf_mmap, nr_ranges)
 {
-	const u32 nr = 1 << 20;
-	struct vfio_region_dma_range *ranges = calloc(nr, sizeof(*ranges));
+	const u32 nr = VFIO_DMA_BUF_MAX_RANGES;
+	struct vfio_region_dma_range *ranges;
+	void *vaddr;
+	int fd;
 	u32 i;
 
-	ASSERT_NE(NULL, ranges);
+	ranges = calloc_assert(nr + 1, sizeof(*ranges));
+	for (i = 0; i < nr + 1; i++) {
+		ranges[i].offset = i % NR_PAGES * page_size;
+		ranges[i].length = page_size;
+	}
+
+	EXPECT_EQ(-E2BIG, __vfio_pci_dma_buf_export_ranges(self->owner.device, self->owner.bar,
+							   O_RDWR, ranges, nr + 1));
+	EXPECT_EQ(-E2BIG, __vfio_pci_dma_buf_export_ranges(self->owner.device, self->owner.bar,
+							   O_RDWR, ranges, nr + 1));
+
+	fd = __vfio_pci_dma_buf_export_ranges(self->owner.device, self->owner.bar,
+					      O_RDWR | O_CLOEXEC, ranges, nr);
+	ASSERT_LE(0, fd);
+	vaddr = vfio_pci_dma_buf_mmap(fd, 0, nr * page_size);
+	for (i = 0; i < nr; i += 4099)
+		EXPECT_PAGE(i % NR_PAGES, vaddr + i * page_size);
+	EXPECT_PAGE((nr - 1) % NR_PAGES, vaddr + (nr - 1) * page_size);
+	ASSERT_EQ(0, munmap(vaddr, nr * page_size));
+	ASSERT_EQ(0, close(fd));
+	free(ranges);
+}
+
+/* 11: who exports pays for it. */
+static long cgroup_kernel_bytes(const char *cgroup)
+{
+	char path[PATH_MAX], line[128];
+	long bytes = -1;
+	FILE *stat;
+
+	snprintf_assert(path, sizeof(path), "%s/memory.stat", cgroup);
+	stat = fopen(path, "re");
+	if (!stat)
+		return -1;
+	while (bytes < 0 && fgets(line, sizeof(line), stat))
+		sscanf(line, "kernel %ld", &bytes);
+	fclose(stat);
+
+	return bytes;
+}
+
+static bool cgroup_write(const char *cgroup, const char *file, const char *value)
+{
+	char path[PATH_MAX];
+	bool ok;
+	int fd;
+
+	snprintf_assert(path, sizeof(path), "%s/%s", cgroup, file);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	ok = write(fd, value, strlen(value)) == strlen(value);
+	close(fd);
+
+	return ok;
+}
+
+TEST_F(dma_buf_mmap, charged)
+{
+	const u32 nr = 4096;
+	char root[] = "/tmp/vfio-cgroup-XXXXXX", cgroup[PATH_MAX];
+	struct vfio_region_dma_range *ranges;
+	long before, after;
+	int fd[16], i;
+
+	ASSERT_NE(NULL, mkdtemp(root));
+	snprintf_assert(cgroup, sizeof(cgroup), "%s/vfio-%d", root, getpid());
+	if (mount("none", root, "cgroup2", 0, NULL)) {
+		rmdir(root);
+		SKIP(return, "No cgroup2\n");
+	}
+	if (!cgroup_write(root, "cgroup.subtree_control", "+memory") ||
+	    mkdir(cgroup, 0700) || !cgroup_write(cgroup, "cgroup.procs", "0") ||
+	    cgroup_kernel_bytes(cgroup) < 0) {
+		rmdir(cgroup);
+		umount(root);
+		rmdir(root);
+		SKIP(return, "No memory controller\n");
+	}
+
+	ranges = calloc_assert(nr, sizeof(*ranges));
 	for (i = 0; i < nr; i++)
 		ranges[i].length = page_size;
-	EXPECT_EQ(-E2BIG, __vfio_pci_dma_buf_export_ranges(self->device, self->bar,
-							   O_RDWR, ranges, nr));
+
+	before = cgroup_kernel_bytes(cgroup);
+	for (i = 0; i < ARRAY_SIZE(fd); i++)
+		fd[i] = __vfio_pci_dma_buf_export_ranges(self->owner.device, self->owner.bar,
+							 O_RDWR | O_CLOEXEC,
+							 ranges, nr);
+	after = cgroup_kernel_bytes(cgroup);
+	for (i = 0; i < ARRAY_SIZE(fd); i++)
+		close(fd[i]);
 	free(ranges);
+
+	cgroup_write(root, "cgroup.procs", "0");
+	rmdir(cgroup);
+	umount2(root, MNT_DETACH);
+	rmdir(root);
+
+	/* An address and a length is the least that a range can take. */
+	EXPECT_LE(before + (long)(ARRAY_SIZE(fd) * nr * 16), after);
 }
 
 /* D2: no fd to be had. */
@@ -722,14 +823,14 @@ TEST_F(dma_buf_mmap, fds_exhausted)
 	none.rlim_cur = 0;
 	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &none));
 	for (i = 0; i < 64; i++)
-		EXPECT_EQ(-EMFILE, __vfio_pci_dma_buf_export(self->device, self->bar,
+		EXPECT_EQ(-EMFILE, __vfio_pci_dma_buf_export(self->owner.device, self->owner.bar,
 							     0, page_size));
 	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &limit));
 
 	/* Nothing is left of them that a revocation could find. */
-	vfio_pci_decode_set(self->device, false);
-	vfio_pci_decode_set(self->device, true);
-	fd = vfio_pci_dma_buf_export(self->device, self->bar, 0, page_size);
+	vfio_pci_decode_set(self->owner.device, false);
+	vfio_pci_decode_set(self->owner.device, true);
+	fd = vfio_pci_dma_buf_export(self->owner.device, self->owner.bar, 0, page_size);
 	ASSERT_EQ(0, close(fd));
 }
 
@@ -741,21 +842,21 @@ TEST_F(dma_buf_mmap, outlives_device)
 	u32 val;
 
 	for (i = 0; i < ARRAY_SIZE(fd); i++) {
-		fd[i] = vfio_pci_dma_buf_export(self->device, self->bar,
+		fd[i] = vfio_pci_dma_buf_export(self->owner.device, self->owner.bar,
 						i * page_size, page_size);
 		vaddr[i] = vfio_pci_dma_buf_mmap(fd[i], 0, page_size);
 		EXPECT_PAGE(i, vaddr[i]);
 		if (i & 1)
 			ASSERT_EQ(0, close(fd[i]));
 	}
-	device_close(self);
+	device_close(&self->owner);
 	for (i = 0; i < ARRAY_SIZE(fd); i++) {
 		EXPECT_EQ(-EFAULT, try_read32(vaddr[i], &val));
 		ASSERT_EQ(0, munmap(vaddr[i], page_size));
 		if (!(i & 1))
 			ASSERT_EQ(0, close(fd[i]));
 	}
-	device_open(self, variant->iommu_mode);
+	device_open(&self->owner, variant->iommu_mode);
 }
 
 int main(int argc, char *argv[])

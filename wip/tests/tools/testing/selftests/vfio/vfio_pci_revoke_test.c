@@ -629,30 +629,29 @@ TEST_F(revoke, made_while_revoked)
 }
 
 /* D3, D4: close, with decoding on and off. A mapping of the device fd stays. */
-static void try_close(struct __test_metadata *_metadata,
-		      FIXTURE_DATA(revoke) *self)
+static void try_close(struct __test_metadata *_metadata, struct view *view)
 {
+	struct iommu *iommu = view->iommu;
 	u32 val;
 
-	vfio_pci_device_cleanup(self->device);
-	self->device = NULL;
+	vfio_pci_device_cleanup(view->device);
 
-	if (self->view.way == IMPORTER) {
-		EXPECT_EQ(-ENODEV, __iommu_map_dma_buf(self->iommu, self->view.fd,
-						       page_size, IOVA + SZ_2M));
-	} else if (self->view.way == EXPORTED) {
-		EXPECT_EQ(-EFAULT, try_read32(self->view.vaddr, &val));
-		EXPECT_EQ(MAP_FAILED, __vfio_pci_dma_buf_mmap(self->view.fd, 0,
-							      page_size, PROT_READ));
+	if (view->way == IMPORTER) {
+		EXPECT_EQ(-ENODEV, __iommu_map_dma_buf(iommu, view->fd, page_size,
+						       IOVA + SZ_2M));
+	} else if (view->way == EXPORTED) {
+		EXPECT_EQ(-EFAULT, try_read32(view->vaddr, &val));
+		EXPECT_EQ(MAP_FAILED, __vfio_pci_dma_buf_mmap(view->fd, 0, page_size,
+							      PROT_READ));
 		EXPECT_EQ(ENODEV, errno);
 	}
-	view_unuse(&self->view);
-	if (self->view.fd >= 0)
-		ASSERT_EQ(0, close(self->view.fd));
+	view_unuse(view);
+	if (view->fd >= 0)
+		ASSERT_EQ(0, close(view->fd));
 
 	/* It can be opened again, with decoding on. */
-	self->device = vfio_pci_device_init(device_bdfs[0], self->iommu);
-	EXPECT_TRUE(vfio_pci_config_readw(self->device, PCI_COMMAND) &
+	view->device = vfio_pci_device_init(device_bdfs[0], iommu);
+	EXPECT_TRUE(vfio_pci_config_readw(view->device, PCI_COMMAND) &
 		    PCI_COMMAND_MEMORY);
 }
 
@@ -668,7 +667,8 @@ TEST_F(revoke, close)
 		self->device = vfio_pci_device_init(device_bdfs[0], self->iommu);
 		return;
 	}
-	try_close(_metadata, self);
+	try_close(_metadata, &self->view);
+	self->device = self->view.device;
 }
 
 TEST_F(revoke, close_decode_off)
@@ -685,7 +685,8 @@ TEST_F(revoke, close_decode_off)
 		self->device = vfio_pci_device_init(device_bdfs[0], self->iommu);
 		return;
 	}
-	try_close(_metadata, self);
+	try_close(_metadata, &self->view);
+	self->device = self->view.device;
 }
 
 TEST_F(revoke, close_low_power)
@@ -694,7 +695,8 @@ TEST_F(revoke, close_low_power)
 	expect_revoked(_metadata, &self->view);
 	if (variant->way == DEVICE_FD)
 		view_unuse(&self->view);
-	try_close(_metadata, self);
+	try_close(_metadata, &self->view);
+	self->device = self->view.device;
 }
 
 TEST_F(revoke, close_d3hot)
@@ -704,10 +706,11 @@ TEST_F(revoke, close_d3hot)
 	expect_revoked(_metadata, &self->view);
 	if (variant->way == DEVICE_FD)
 		view_unuse(&self->view);
-	try_close(_metadata, self);
+	try_close(_metadata, &self->view);
+	self->device = self->view.device;
 }
 
-static int unbind(const char *bdf)
+static int driver_unbind(const char *bdf)
 {
 	char path[PATH_MAX];
 	int fd, ret = 0;
@@ -757,7 +760,7 @@ TEST_F(revoke, unbind)
 			close(self->view.fd);
 		if (self->view.vaddr)
 			munmap(self->view.vaddr, page_size);
-		_exit(-unbind(device_bdfs[0]));
+		_exit(-driver_unbind(device_bdfs[0]));
 	}
 
 	/* It waits for this. */
@@ -1057,7 +1060,7 @@ TEST_F(revoke_all, o_path_mapped)
  * An importer that does not let go, in the shape of a fence on the buffer that
  * is not signalled until the test has seen what it wants to see.
  */
-FIXTURE(revoke_drain) {
+struct drain {
 	struct iommu *iommu;
 	struct vfio_pci_device *device;
 	int bar;
@@ -1069,95 +1072,99 @@ FIXTURE(revoke_drain) {
 	bool done;
 };
 
+FIXTURE(revoke_drain) {
+	struct drain drain;
+};
+
 FIXTURE_SETUP(revoke_drain)
 {
 	u32 val;
 
-	self->fence = fence_create();
-	if (self->fence == -EOPNOTSUPP)
+	self->drain.fence = fence_create();
+	if (self->drain.fence == -EOPNOTSUPP)
 		SKIP(return, "The module vfio_selftest is not loaded\n");
 
-	self->iommu = iommu_init(MODE_IOMMUFD);
-	self->device = vfio_pci_device_init(device_bdfs[0], self->iommu);
-	vfio_pci_bars_unmap(self->device);
-	self->bar = vfio_pci_bar_find(self->device, page_size, false);
-	if (self->bar < 0)
+	self->drain.iommu = iommu_init(MODE_IOMMUFD);
+	self->drain.device = vfio_pci_device_init(device_bdfs[0], self->drain.iommu);
+	vfio_pci_bars_unmap(self->drain.device);
+	self->drain.bar = vfio_pci_bar_find(self->drain.device, page_size, false);
+	if (self->drain.bar < 0)
 		SKIP(return, "%s has no mappable BAR of a page\n", device_bdfs[0]);
 
-	self->fd = vfio_pci_dma_buf_export(self->device, self->bar, 0, page_size);
-	self->buffer_map = vfio_pci_dma_buf_mmap(self->fd, 0, page_size);
-	self->device_map = vfio_pci_bar_mmap(self->device, self->bar, 0, page_size);
-	ASSERT_EQ(0, try_read32(self->buffer_map, &val));
-	ASSERT_EQ(0, try_read32(self->device_map, &val));
+	self->drain.fd = vfio_pci_dma_buf_export(self->drain.device, self->drain.bar, 0, page_size);
+	self->drain.buffer_map = vfio_pci_dma_buf_mmap(self->drain.fd, 0, page_size);
+	self->drain.device_map = vfio_pci_bar_mmap(self->drain.device, self->drain.bar, 0, page_size);
+	ASSERT_EQ(0, try_read32(self->drain.buffer_map, &val));
+	ASSERT_EQ(0, try_read32(self->drain.device_map, &val));
 
 	/* What has no importer has nobody to wait for. */
-	ASSERT_EQ(0, __iommu_map_dma_buf(self->iommu, self->fd, page_size, IOVA));
-	fence_add(self->fence, self->fd);
+	ASSERT_EQ(0, __iommu_map_dma_buf(self->drain.iommu, self->drain.fd, page_size, IOVA));
+	fence_add(self->drain.fence, self->drain.fd);
 }
 
 FIXTURE_TEARDOWN(revoke_drain)
 {
-	if (!self->device)
+	if (!self->drain.device)
 		return;
-	munmap(self->buffer_map, page_size);
-	munmap(self->device_map, page_size);
-	close(self->fd);
-	vfio_pci_device_cleanup(self->device);
-	iommu_cleanup(self->iommu);
+	munmap(self->drain.buffer_map, page_size);
+	munmap(self->drain.device_map, page_size);
+	close(self->drain.fd);
+	vfio_pci_device_cleanup(self->drain.device);
+	iommu_cleanup(self->drain.iommu);
 }
 
 static void *decode_off_thread(void *arg)
 {
-	FIXTURE_DATA(revoke_drain) *self = arg;
+	struct drain *drain = arg;
 
-	vfio_pci_decode_set(self->device, false);
-	__atomic_store_n(&self->done, true, __ATOMIC_RELEASE);
+	vfio_pci_decode_set(drain->device, false);
+	__atomic_store_n(&drain->done, true, __ATOMIC_RELEASE);
 
 	return NULL;
 }
 
-static bool is_done(FIXTURE_DATA(revoke_drain) *self)
+static bool is_done(struct drain *drain)
 {
-	return __atomic_load_n(&self->done, __ATOMIC_ACQUIRE);
+	return __atomic_load_n(&drain->done, __ATOMIC_ACQUIRE);
 }
 
 static void drain_start(struct __test_metadata *_metadata,
-			FIXTURE_DATA(revoke_drain) *self)
+			struct drain *drain)
 {
 	const iova_t iova = IOVA + SZ_8M;
 	time_t end = now() + LIMIT_SECONDS;
 	int ret;
 
-	ASSERT_EQ(0, pthread_create(&self->thread, NULL, decode_off_thread, self));
+	ASSERT_EQ(0, pthread_create(&drain->thread, NULL, decode_off_thread, drain));
 
 	/*
 	 * It has begun once nobody can import the buffer any more. A fault
 	 * could come just before that, and would have to wait.
 	 */
 	do {
-		ret = __iommu_map_dma_buf(self->iommu, self->fd, page_size, iova);
+		ret = __iommu_map_dma_buf(drain->iommu, drain->fd, page_size, iova);
 		if (!ret)
-			ret = __iommu_unmap_dma_buf(self->iommu, iova, page_size);
+			ret = __iommu_unmap_dma_buf(drain->iommu, iova, page_size);
 		sched_yield();
 	} while (!ret && now() < end);
 	ASSERT_EQ(-ENODEV, ret);
-	EXPECT_FALSE(is_done(self));
+	EXPECT_FALSE(is_done(drain));
 }
 
 static void drain_end(struct __test_metadata *_metadata,
-		      FIXTURE_DATA(revoke_drain) *self)
+		      struct drain *drain)
 {
 	u32 val;
 
-	EXPECT_FALSE(is_done(self));
-	fence_signal(self->fence);
-	ASSERT_EQ(0, pthread_join(self->thread, NULL));
+	EXPECT_FALSE(is_done(drain));
+	fence_signal(drain->fence);
+	ASSERT_EQ(0, pthread_join(drain->thread, NULL));
 
-	EXPECT_EQ(-EFAULT, try_read32(self->buffer_map, &val));
-	EXPECT_EQ(-EFAULT, try_read32(self->device_map, &val));
-	vfio_pci_decode_set(self->device, true);
-	EXPECT_EQ(0, try_read32(self->buffer_map, &val));
-	EXPECT_EQ(0, try_read32(self->device_map, &val));
+	EXPECT_EQ(-EFAULT, try_read32(drain->buffer_map, &val));
+	EXPECT_EQ(-EFAULT, try_read32(drain->device_map, &val));
+	vfio_pci_decode_set(drain->device, true);
+	EXPECT_EQ(0, try_read32(drain->buffer_map, &val));
+	EXPECT_EQ(0, try_read32(drain->device_map, &val));
 }
 
 /* D23, 6.7: whoever faults meanwhile is told at once. */
@@ -1167,13 +1174,13 @@ TEST_F(revoke_drain, fault)
 	u32 val;
 	int i;
 
-	drain_start(_metadata, self);
+	drain_start(_metadata, &self->drain);
 	for (i = 0; i < 16; i++) {
-		vaddr = vfio_pci_dma_buf_mmap(self->fd, 0, page_size);
+		vaddr = vfio_pci_dma_buf_mmap(self->drain.fd, 0, page_size);
 		EXPECT_EQ(-EFAULT, try_read32(vaddr, &val));
 		ASSERT_EQ(0, munmap(vaddr, page_size));
 	}
-	drain_end(_metadata, self);
+	drain_end(_metadata, &self->drain);
 }
 
 /* D7, section 10: mmap() and export wait for nothing, D16 still holds. */
@@ -1183,19 +1190,19 @@ TEST_F(revoke_drain, mmap_export)
 	u32 val;
 	int fd;
 
-	drain_start(_metadata, self);
-	vaddr = vfio_pci_bar_mmap(self->device, self->bar, 0, page_size);
+	drain_start(_metadata, &self->drain);
+	vaddr = vfio_pci_bar_mmap(self->drain.device, self->drain.bar, 0, page_size);
 	ASSERT_EQ(0, munmap(vaddr, page_size));
 
-	fd = vfio_pci_dma_buf_export(self->device, self->bar, 0, page_size);
+	fd = vfio_pci_dma_buf_export(self->drain.device, self->drain.bar, 0, page_size);
 	vaddr = vfio_pci_dma_buf_mmap(fd, 0, page_size);
 	EXPECT_EQ(-EFAULT, try_read32(vaddr, &val));
-	EXPECT_EQ(-ENODEV, __iommu_map_dma_buf(self->iommu, fd, page_size,
+	EXPECT_EQ(-ENODEV, __iommu_map_dma_buf(self->drain.iommu, fd, page_size,
 					   IOVA + SZ_2M));
-	drain_end(_metadata, self);
+	drain_end(_metadata, &self->drain);
 
 	EXPECT_EQ(0, try_read32(vaddr, &val));
-	EXPECT_EQ(0, __iommu_map_dma_buf(self->iommu, fd, page_size,
+	EXPECT_EQ(0, __iommu_map_dma_buf(self->drain.iommu, fd, page_size,
 					   IOVA + SZ_2M));
 	ASSERT_EQ(0, munmap(vaddr, page_size));
 	ASSERT_EQ(0, close(fd));
@@ -1207,25 +1214,25 @@ TEST_F(revoke_drain, hot_reset)
 	if (!have_hot_reset)
 		SKIP(return, "%s has no hot reset\n", device_bdfs[0]);
 
-	drain_start(_metadata, self);
-	EXPECT_EQ(-EBUSY, __vfio_pci_hot_reset(self->device));
-	drain_end(_metadata, self);
+	drain_start(_metadata, &self->drain);
+	EXPECT_EQ(-EBUSY, __vfio_pci_hot_reset(self->drain.device));
+	drain_end(_metadata, &self->drain);
 }
 
 /* A process that waits in the drain can be killed with all that it has. */
 TEST_F(revoke_drain, killed)
 {
-	struct vfio_pci_device *device = self->device;
+	struct vfio_pci_device *device = self->drain.device;
 	int status, i;
 	pid_t pid;
 
 	/* Faulters are never stuck: they die when they are told to. */
-	drain_start(_metadata, self);
+	drain_start(_metadata, &self->drain);
 	for (i = 0; i < 4; i++) {
 		pid = fork();
 		ASSERT_LE(0, pid);
 		if (!pid) {
-			void *vaddr = vfio_pci_dma_buf_mmap(self->fd, 0, page_size);
+			void *vaddr = vfio_pci_dma_buf_mmap(self->drain.fd, 0, page_size);
 			u32 val;
 
 			for (;;)
@@ -1235,8 +1242,8 @@ TEST_F(revoke_drain, killed)
 		ASSERT_EQ(pid, waitpid(pid, &status, 0));
 		EXPECT_EQ(SIGKILL, WTERMSIG(status));
 	}
-	ASSERT_EQ(device, self->device);
-	drain_end(_metadata, self);
+	ASSERT_EQ(device, self->drain.device);
+	drain_end(_metadata, &self->drain);
 }
 
 /* Two devices of one set. */
@@ -1289,8 +1296,6 @@ FIXTURE_TEARDOWN(revoke_set)
 		iommu_cleanup(self->iommu);
 }
 
-#define for_each_way(_way) for (_way = DEVICE_FD; _way <= IMPORTER; _way++)
-
 /* Either way it is the bus that is reset, with both. */
 TEST_F(revoke_set, reset)
 {
@@ -1300,7 +1305,7 @@ TEST_F(revoke_set, reset)
 	for (i = 0; i < ARRAY_SIZE(resets); i++) {
 		for (j = 0; j < 2; j++) {
 			ASSERT_EQ(0, resets[i](&self->view[j][0]));
-			for_each_way(way) {
+			for (way = DEVICE_FD; way <= IMPORTER; way++) {
 				expect_restored(_metadata, &self->view[0][way]);
 				expect_restored(_metadata, &self->view[1][way]);
 			}
@@ -1309,12 +1314,12 @@ TEST_F(revoke_set, reset)
 		/* One of them has decoding off, before and after. */
 		vfio_pci_decode_set(self->device[1], false);
 		ASSERT_EQ(0, resets[i](&self->view[0][0]));
-		for_each_way(way) {
+		for (way = DEVICE_FD; way <= IMPORTER; way++) {
 			expect_restored(_metadata, &self->view[0][way]);
 			expect_revoked(_metadata, &self->view[1][way]);
 		}
 		vfio_pci_decode_set(self->device[1], true);
-		for_each_way(way) {
+		for (way = DEVICE_FD; way <= IMPORTER; way++) {
 			expect_established(_metadata, &self->view[0][way]);
 			expect_restored(_metadata, &self->view[1][way]);
 		}
@@ -1328,23 +1333,23 @@ TEST_F(revoke_set, independent)
 
 	for (i = 0; i < 2; i++) {
 		vfio_pci_decode_set(self->device[i], false);
-		for_each_way(way) {
+		for (way = DEVICE_FD; way <= IMPORTER; way++) {
 			expect_revoked(_metadata, &self->view[i][way]);
 			expect_established(_metadata, &self->view[!i][way]);
 		}
 		vfio_pci_decode_set(self->device[i], true);
-		for_each_way(way) {
+		for (way = DEVICE_FD; way <= IMPORTER; way++) {
 			expect_restored(_metadata, &self->view[i][way]);
 			expect_established(_metadata, &self->view[!i][way]);
 		}
 
 		ASSERT_EQ(0, __vfio_pci_low_power_enter(self->device[i], -1));
-		for_each_way(way) {
+		for (way = DEVICE_FD; way <= IMPORTER; way++) {
 			expect_revoked(_metadata, &self->view[i][way]);
 			expect_established(_metadata, &self->view[!i][way]);
 		}
 		ASSERT_EQ(0, __vfio_pci_low_power_exit(self->device[i]));
-		for_each_way(way)
+		for (way = DEVICE_FD; way <= IMPORTER; way++)
 			expect_restored(_metadata, &self->view[i][way]);
 	}
 }
@@ -1352,7 +1357,7 @@ TEST_F(revoke_set, independent)
 /* D10: a drain of one device makes the reset of the set fail, not wait. */
 TEST_F(revoke_set, reset_while_draining)
 {
-	FIXTURE_DATA(revoke_drain) drain = {
+	struct drain drain = {
 		.device = self->device[1],
 		.iommu = self->iommu,
 	};
@@ -1367,7 +1372,7 @@ TEST_F(revoke_set, reset_while_draining)
 	drain_start(_metadata, &drain);
 
 	EXPECT_EQ(-EBUSY, __vfio_pci_hot_reset(self->device[0]));
-	for_each_way(way)
+	for (way = DEVICE_FD; way <= IMPORTER; way++)
 		expect_established(_metadata, &self->view[0][way]);
 
 	EXPECT_FALSE(is_done(&drain));
@@ -1375,12 +1380,12 @@ TEST_F(revoke_set, reset_while_draining)
 	ASSERT_EQ(0, pthread_join(drain.thread, NULL));
 
 	ASSERT_EQ(0, __vfio_pci_hot_reset(self->device[0]));
-	for_each_way(way) {
+	for (way = DEVICE_FD; way <= IMPORTER; way++) {
 		expect_restored(_metadata, &self->view[0][way]);
 		expect_revoked(_metadata, &self->view[1][way]);
 	}
 	vfio_pci_decode_set(self->device[1], true);
-	for_each_way(way)
+	for (way = DEVICE_FD; way <= IMPORTER; way++)
 		expect_restored(_metadata, &self->view[1][way]);
 }
 
@@ -1391,7 +1396,8 @@ static void probe_resets(void)
 		.device = vfio_pci_device_init(device_bdfs[0], iommu),
 	};
 
-	have_hot_reset = have_bus_reset = true;
+	have_hot_reset = true;
+	have_bus_reset = true;
 	have_hot_reset = !do_hot_reset(&view);
 	have_bus_reset = !do_bus_reset(&view);
 	vfio_pci_device_cleanup(view.device);

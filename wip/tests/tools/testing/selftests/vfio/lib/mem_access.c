@@ -15,20 +15,25 @@
 
 #include <libvfio.h>
 
-/* Where a thread goes on if its access faults, NULL if it is in none. */
-static __thread sigjmp_buf *access_env;
+/* Where a thread goes on if its access faults. */
+struct access {
+	sigjmp_buf env;
+};
+
+/* NULL while it is in none. */
+static __thread struct access *current_access;
 
 static pthread_once_t access_once = PTHREAD_ONCE_INIT;
 
 static void access_fault(int sig)
 {
 	/* Not one of ours: let it happen again, without the handler. */
-	if (!access_env) {
+	if (!current_access) {
 		signal(sig, SIG_DFL);
 		return;
 	}
 
-	siglongjmp(*access_env, sig);
+	siglongjmp(current_access->env, sig);
 }
 
 static void access_init(void)
@@ -45,42 +50,42 @@ static void access_init(void)
 
 static int access_error(int sig)
 {
-	access_env = NULL;
+	current_access = NULL;
 	return sig == SIGBUS ? -EFAULT : -EACCES;
 }
 
 int try_read32(const volatile void *addr, u32 *val)
 {
-	sigjmp_buf env;
+	struct access access;
 	int sig;
 
 	pthread_once(&access_once, access_init);
 
-	sig = sigsetjmp(env, 0);
+	sig = sigsetjmp(access.env, 0);
 	if (sig)
 		return access_error(sig);
 
-	access_env = &env;
+	current_access = &access;
 	*val = *(const volatile u32 *)addr;
-	access_env = NULL;
+	current_access = NULL;
 
 	return 0;
 }
 
 int try_write32(volatile void *addr, u32 val)
 {
-	sigjmp_buf env;
+	struct access access;
 	int sig;
 
 	pthread_once(&access_once, access_init);
 
-	sig = sigsetjmp(env, 0);
+	sig = sigsetjmp(access.env, 0);
 	if (sig)
 		return access_error(sig);
 
-	access_env = &env;
+	current_access = &access;
 	*(volatile u32 *)addr = val;
-	access_env = NULL;
+	current_access = NULL;
 
 	return 0;
 }

@@ -42,7 +42,7 @@ static const char *cache_name(pgprot_t prot)
 {
 	pgprot_t nc = pgprot_noncached(__pgprot(0));
 	pgprot_t wc = pgprot_writecombine(__pgprot(0));
-	typeof(pgprot_val(prot)) mask = pgprot_val(nc) ^ pgprot_val(wc);
+	u64 mask = pgprot_val(nc) ^ pgprot_val(wc);
 
 	if (!((pgprot_val(prot) ^ pgprot_val(nc)) & mask))
 		return "nc";
