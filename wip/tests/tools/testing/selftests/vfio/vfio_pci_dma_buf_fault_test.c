@@ -186,17 +186,19 @@ static long count_faults(void *start, void *end, u64 step)
 
 /* Expect @bytes into the BAR at @vaddr, marked before if it can be. */
 #define EXPECT_AT(_bytes, _vaddr) do {						\
+	void *__vaddr = (_vaddr);						\
+	u64 __bytes = (_bytes);							\
 	struct pfnmap __pfnmap;							\
 	u32 __val;								\
 										\
 	if (bar->ram)								\
-		vfio_pci_bar_write32(bar->device, bar->index, _bytes,		\
-				     MARK((_bytes) / page_size));		\
-	EXPECT_EQ(0, try_read32(_vaddr, &__val));				\
+		vfio_pci_bar_write32(bar->device, bar->index, __bytes,		\
+				     MARK(__bytes / page_size));		\
+	EXPECT_EQ(0, try_read32(__vaddr, &__val));				\
 	if (bar->ram)								\
-		EXPECT_EQ(MARK((_bytes) / page_size), __val);			\
-	if (!pfnmap_get(_vaddr, &__pfnmap))					\
-		EXPECT_EQ((bar->phys + (_bytes)) / page_size, __pfnmap.pfn);	\
+		EXPECT_EQ(MARK(__bytes / page_size), __val);			\
+	if (!pfnmap_get(__vaddr, &__pfnmap))					\
+		EXPECT_EQ((bar->phys + __bytes) / page_size, __pfnmap.pfn);	\
 } while (0)
 
 #define EXPECT_PAGE_SIZE(_size, _vaddr) do {					\

@@ -52,22 +52,6 @@ struct owner {
 	u64 phys;
 };
 
-FIXTURE(dma_buf_mmap) {
-	struct owner owner;
-};
-
-FIXTURE_VARIANT(dma_buf_mmap) {
-	const char *iommu_mode;
-};
-
-FIXTURE_VARIANT_ADD(dma_buf_mmap, cdev) {
-	.iommu_mode = MODE_IOMMUFD,
-};
-
-FIXTURE_VARIANT_ADD(dma_buf_mmap, group) {
-	.iommu_mode = MODE_VFIO_TYPE1V2_IOMMU,
-};
-
 static void device_open(struct owner *owner, const char *iommu_mode)
 {
 	owner->iommu = iommu_init(iommu_mode);
@@ -81,43 +65,93 @@ static void device_close(struct owner *owner)
 	owner->device = NULL;
 }
 
-FIXTURE_SETUP(dma_buf_mmap)
+/* Return: false if the device has no BAR to test with. */
+static bool owner_open(struct owner *owner, const char *iommu_mode)
 {
+	u64 size = NR_PAGES * page_size;
 	int i;
 
-	device_open(&self->owner, variant->iommu_mode);
-	self->owner.bar = vfio_pci_bar_find(self->owner.device, NR_PAGES * page_size, true);
-	self->owner.ram = self->owner.bar >= 0;
-	if (!self->owner.ram)
-		self->owner.bar = vfio_pci_bar_find(self->owner.device,
-					      NR_PAGES * page_size, false);
-	if (self->owner.bar < 0)
+	device_open(owner, iommu_mode);
+	owner->bar = vfio_pci_bar_find(owner->device, size, true);
+	owner->ram = owner->bar >= 0;
+	if (!owner->ram)
+		owner->bar = vfio_pci_bar_find(owner->device, size, false);
+	if (owner->bar < 0)
+		return false;
+	owner->phys = sysfs_bar_start_get(device_bdf, owner->bar);
+
+	for (i = 0; owner->ram && i < NR_PAGES; i++)
+		vfio_pci_bar_write32(owner->device, owner->bar, i * page_size,
+				     MARK(i));
+
+	return true;
+}
+
+static void owner_close(struct owner *owner)
+{
+	if (owner->device)
+		vfio_pci_device_cleanup(owner->device);
+	iommu_cleanup(owner->iommu);
+}
+
+FIXTURE(dma_buf_mmap) {
+	struct owner owner;
+};
+
+FIXTURE_SETUP(dma_buf_mmap)
+{
+	if (!owner_open(&self->owner, MODE_IOMMUFD))
 		SKIP(return, "%s has no mappable BAR of %d pages\n", device_bdf,
 		     NR_PAGES);
-	self->owner.phys = sysfs_bar_start_get(device_bdf, self->owner.bar);
-
-	for (i = 0; self->owner.ram && i < NR_PAGES; i++)
-		vfio_pci_bar_write32(self->owner.device, self->owner.bar, i * page_size,
-				     MARK(i));
 }
 
 FIXTURE_TEARDOWN(dma_buf_mmap)
 {
-	if (self->owner.device)
-		vfio_pci_device_cleanup(self->owner.device);
-	iommu_cleanup(self->owner.iommu);
+	owner_close(&self->owner);
+}
+
+/* The device is closed by the fd of the cdev, or by that and the group's. */
+FIXTURE(dma_buf_close) {
+	struct owner owner;
+};
+
+FIXTURE_VARIANT(dma_buf_close) {
+	const char *iommu_mode;
+};
+
+FIXTURE_VARIANT_ADD(dma_buf_close, cdev) {
+	.iommu_mode = MODE_IOMMUFD,
+};
+
+FIXTURE_VARIANT_ADD(dma_buf_close, group) {
+	.iommu_mode = MODE_VFIO_TYPE1V2_IOMMU,
+};
+
+FIXTURE_SETUP(dma_buf_close)
+{
+	if (!owner_open(&self->owner, variant->iommu_mode))
+		SKIP(return, "%s has no mappable BAR of %d pages\n", device_bdf,
+		     NR_PAGES);
+}
+
+FIXTURE_TEARDOWN(dma_buf_close)
+{
+	owner_close(&self->owner);
 }
 
 /* Expect page @page of the BAR at @vaddr. */
-#define EXPECT_PAGE(_page, _vaddr) do {						\
+#define EXPECT_PAGE(_owner, _page, _vaddr) do {					\
+	const struct owner *__owner = (_owner);					\
+	void *__vaddr = (_vaddr);						\
+	u64 __page = (_page);							\
 	struct pfnmap __pfnmap;							\
 	u32 __val;								\
 										\
-	EXPECT_EQ(0, try_read32(_vaddr, &__val));				\
-	if (self->owner.ram)							\
-		EXPECT_EQ(MARK(_page), __val);					\
-	if (!pfnmap_get(_vaddr, &__pfnmap))					\
-		EXPECT_EQ(self->owner.phys / page_size + (_page), __pfnmap.pfn);	\
+	EXPECT_EQ(0, try_read32(__vaddr, &__val));				\
+	if (__owner->ram)							\
+		EXPECT_EQ(MARK(__page), __val);					\
+	if (!pfnmap_get(__vaddr, &__pfnmap))					\
+		EXPECT_EQ(__owner->phys / page_size + __page, __pfnmap.pfn);	\
 } while (0)
 
 #define EXPECT_NO_MMAP(_errno, _fd, _offset, _size, _prot, _flags) do {	\
@@ -128,15 +162,16 @@ FIXTURE_TEARDOWN(dma_buf_mmap)
 
 TEST_F(dma_buf_mmap, whole)
 {
+	struct owner *owner = &self->owner;
 	struct proc_map map;
 	void *vaddr;
 	int fd, i;
 
-	fd = vfio_pci_dma_buf_export(self->owner.device, self->owner.bar, 0,
+	fd = vfio_pci_dma_buf_export(owner->device, owner->bar, 0,
 				     NR_PAGES * page_size);
 	vaddr = vfio_pci_dma_buf_mmap(fd, 0, NR_PAGES * page_size);
 	for (i = 0; i < NR_PAGES; i++)
-		EXPECT_PAGE(i, vaddr + i * page_size);
+		EXPECT_PAGE(owner, i, vaddr + i * page_size);
 
 	/* shared, VM_IO, VM_PFNMAP, VM_DONTEXPAND, VM_DONTDUMP */
 	EXPECT_TRUE(proc_map_has_flags(vaddr, "shiopfdedd"));
@@ -151,18 +186,19 @@ TEST_F(dma_buf_mmap, whole)
 /* Any part of a buffer that is itself a part of the BAR. */
 TEST_F(dma_buf_mmap, parts)
 {
+	struct owner *owner = &self->owner;
 	struct proc_map map;
 	int fd, start, nr, i;
 	void *vaddr;
 
-	fd = vfio_pci_dma_buf_export(self->owner.device, self->owner.bar, 2 * page_size,
+	fd = vfio_pci_dma_buf_export(owner->device, owner->bar, 2 * page_size,
 				     4 * page_size);
 	for (start = 0; start < 4; start++) {
 		for (nr = 1; start + nr <= 4; nr++) {
 			vaddr = vfio_pci_dma_buf_mmap(fd, start * page_size,
 						      nr * page_size);
 			for (i = 0; i < nr; i++)
-				EXPECT_PAGE(2 + start + i, vaddr + i * page_size);
+				EXPECT_PAGE(owner, 2 + start + i, vaddr + i * page_size);
 			ASSERT_TRUE(proc_map_find(vaddr, &map));
 			EXPECT_EQ(start * page_size, map.pgoff);
 			ASSERT_EQ(0, munmap(vaddr, nr * page_size));
@@ -198,16 +234,17 @@ static int export_scattered(struct vfio_pci_device *device, int bar,
 
 TEST_F(dma_buf_mmap, ranges)
 {
+	struct owner *owner = &self->owner;
 	int pages[64], fd, nr, start, i;
 	void *vaddr;
 
-	fd = export_scattered(self->owner.device, self->owner.bar, pages, &nr);
+	fd = export_scattered(owner->device, owner->bar, pages, &nr);
 	ASSERT_LE(0, fd);
 	ASSERT_EQ(nr * page_size, lseek(fd, 0, SEEK_END));
 
 	vaddr = vfio_pci_dma_buf_mmap(fd, 0, nr * page_size);
 	for (i = nr - 1; i >= 0; i--)
-		EXPECT_PAGE(pages[i], vaddr + i * page_size);
+		EXPECT_PAGE(owner, pages[i], vaddr + i * page_size);
 	ASSERT_EQ(0, munmap(vaddr, nr * page_size));
 
 	/* From each page on, across the edges of ranges. */
@@ -215,7 +252,7 @@ TEST_F(dma_buf_mmap, ranges)
 		vaddr = vfio_pci_dma_buf_mmap(fd, start * page_size,
 					      (nr - start) * page_size);
 		for (i = start; i < nr; i++)
-			EXPECT_PAGE(pages[i], vaddr + (i - start) * page_size);
+			EXPECT_PAGE(owner, pages[i], vaddr + (i - start) * page_size);
 		ASSERT_EQ(0, munmap(vaddr, (nr - start) * page_size));
 	}
 	ASSERT_EQ(0, close(fd));
@@ -224,14 +261,15 @@ TEST_F(dma_buf_mmap, ranges)
 /* What is written goes there, and nowhere else. */
 TEST_F(dma_buf_mmap, written)
 {
+	struct owner *owner = &self->owner;
 	void *vaddr;
 	u32 val;
 	int fd, i;
 
-	if (!self->owner.ram)
+	if (!owner->ram)
 		SKIP(return, "%s has no BAR backed by memory\n", device_bdf);
 
-	fd = vfio_pci_dma_buf_export(self->owner.device, self->owner.bar, 3 * page_size,
+	fd = vfio_pci_dma_buf_export(owner->device, owner->bar, 3 * page_size,
 				     2 * page_size);
 	vaddr = vfio_pci_dma_buf_mmap(fd, 0, 2 * page_size);
 	for (i = 0; i < 2 * page_size; i += sizeof(u32))
@@ -243,12 +281,12 @@ TEST_F(dma_buf_mmap, written)
 	}
 	for (i = 0; i < 2; i++)
 		EXPECT_EQ(~(i * page_size),
-			  vfio_pci_bar_read32(self->owner.device, self->owner.bar,
+			  vfio_pci_bar_read32(owner->device, owner->bar,
 					      (3 + i) * page_size) | ~0ull << 32);
 	for (i = 0; i < NR_PAGES; i++) {
 		if (i != 3 && i != 4)
 			EXPECT_EQ(MARK(i),
-				  vfio_pci_bar_read32(self->owner.device, self->owner.bar,
+				  vfio_pci_bar_read32(owner->device, owner->bar,
 						      i * page_size));
 	}
 	ASSERT_EQ(0, munmap(vaddr, 2 * page_size));
@@ -257,10 +295,11 @@ TEST_F(dma_buf_mmap, written)
 
 TEST_F(dma_buf_mmap, errors)
 {
+	struct owner *owner = &self->owner;
 	u64 size = 2 * page_size;
 	int fd;
 
-	fd = vfio_pci_dma_buf_export(self->owner.device, self->owner.bar, page_size, size);
+	fd = vfio_pci_dma_buf_export(owner->device, owner->bar, page_size, size);
 
 	/* Past the end, across the end, far behind it. */
 	EXPECT_NO_MMAP(EINVAL, fd, size, page_size, PROT_READ, MAP_SHARED);
@@ -283,12 +322,13 @@ TEST_F(dma_buf_mmap, errors)
 /* D20: an fd that is not open for writing gives a mapping that is not either. */
 TEST_F(dma_buf_mmap, read_only)
 {
+	struct owner *owner = &self->owner;
 	const struct vfio_region_dma_range range = { .length = 2 * page_size };
 	void *vaddr;
 	u32 val;
 	int fd;
 
-	fd = __vfio_pci_dma_buf_export_ranges(self->owner.device, self->owner.bar,
+	fd = __vfio_pci_dma_buf_export_ranges(owner->device, owner->bar,
 					      O_RDONLY | O_CLOEXEC, &range, 1);
 	ASSERT_LE(0, fd);
 	ASSERT_EQ(O_RDONLY, fcntl(fd, F_GETFL) & O_ACCMODE);
@@ -300,8 +340,8 @@ TEST_F(dma_buf_mmap, read_only)
 
 	vaddr = __vfio_pci_dma_buf_mmap(fd, 0, 2 * page_size, PROT_READ);
 	ASSERT_NE(MAP_FAILED, vaddr);
-	EXPECT_PAGE(0, vaddr);
-	EXPECT_PAGE(1, vaddr + page_size);
+	EXPECT_PAGE(owner, 0, vaddr);
+	EXPECT_PAGE(owner, 1, vaddr + page_size);
 	EXPECT_EQ(-EACCES, try_write32(vaddr, 0));
 
 	EXPECT_EQ(-1, mprotect(vaddr, page_size, PROT_READ | PROT_WRITE));
@@ -311,10 +351,10 @@ TEST_F(dma_buf_mmap, read_only)
 	EXPECT_EQ(-EACCES, try_write32(vaddr, 0));
 
 	/* It is zapped like any other. */
-	vfio_pci_decode_set(self->owner.device, false);
+	vfio_pci_decode_set(owner->device, false);
 	EXPECT_EQ(-EFAULT, try_read32(vaddr, &val));
-	vfio_pci_decode_set(self->owner.device, true);
-	EXPECT_PAGE(0, vaddr);
+	vfio_pci_decode_set(owner->device, true);
+	EXPECT_PAGE(owner, 0, vaddr);
 
 	ASSERT_EQ(0, munmap(vaddr, 2 * page_size));
 	ASSERT_EQ(0, close(fd));
@@ -322,10 +362,11 @@ TEST_F(dma_buf_mmap, read_only)
 
 TEST_F(dma_buf_mmap, write_only)
 {
+	struct owner *owner = &self->owner;
 	const struct vfio_region_dma_range range = { .length = page_size };
 	int fd;
 
-	fd = __vfio_pci_dma_buf_export_ranges(self->owner.device, self->owner.bar,
+	fd = __vfio_pci_dma_buf_export_ranges(owner->device, owner->bar,
 					      O_WRONLY | O_CLOEXEC, &range, 1);
 	/* It may be refused at once, an fd that allows to read is not to come. */
 	if (fd < 0)
@@ -340,24 +381,25 @@ TEST_F(dma_buf_mmap, write_only)
 /* D22: revoked for now is not revoked. mmap() succeeds, the access fails. */
 TEST_F(dma_buf_mmap, decode_off)
 {
+	struct owner *owner = &self->owner;
 	void *before, *meanwhile;
 	u32 val;
 	int fd;
 
-	fd = vfio_pci_dma_buf_export(self->owner.device, self->owner.bar, 0, 2 * page_size);
+	fd = vfio_pci_dma_buf_export(owner->device, owner->bar, 0, 2 * page_size);
 	before = vfio_pci_dma_buf_mmap(fd, page_size, page_size);
-	EXPECT_PAGE(1, before);
+	EXPECT_PAGE(owner, 1, before);
 
-	vfio_pci_decode_set(self->owner.device, false);
+	vfio_pci_decode_set(owner->device, false);
 	meanwhile = vfio_pci_dma_buf_mmap(fd, page_size, page_size);
 	EXPECT_EQ(-EFAULT, try_read32(before, &val));
 	EXPECT_EQ(-EFAULT, try_read32(meanwhile, &val));
 	EXPECT_NO_MMAP(EINVAL, fd, 2 * page_size, page_size, PROT_READ, MAP_SHARED);
 	EXPECT_NO_MMAP(EINVAL, fd, 0, page_size, PROT_READ, MAP_PRIVATE);
 
-	vfio_pci_decode_set(self->owner.device, true);
-	EXPECT_PAGE(1, before);
-	EXPECT_PAGE(1, meanwhile);
+	vfio_pci_decode_set(owner->device, true);
+	EXPECT_PAGE(owner, 1, before);
+	EXPECT_PAGE(owner, 1, meanwhile);
 
 	ASSERT_EQ(0, munmap(before, page_size));
 	ASSERT_EQ(0, munmap(meanwhile, page_size));
@@ -366,50 +408,52 @@ TEST_F(dma_buf_mmap, decode_off)
 
 TEST_F(dma_buf_mmap, fd_closed)
 {
+	struct owner *owner = &self->owner;
 	void *vaddr;
 	u32 val;
 	int fd;
 
-	fd = vfio_pci_dma_buf_export(self->owner.device, self->owner.bar, 0, 2 * page_size);
+	fd = vfio_pci_dma_buf_export(owner->device, owner->bar, 0, 2 * page_size);
 	vaddr = vfio_pci_dma_buf_mmap(fd, 0, 2 * page_size);
-	EXPECT_PAGE(0, vaddr);
+	EXPECT_PAGE(owner, 0, vaddr);
 	ASSERT_EQ(0, close(fd));
 
-	EXPECT_PAGE(0, vaddr);
-	EXPECT_PAGE(1, vaddr + page_size);
-	vfio_pci_decode_set(self->owner.device, false);
+	EXPECT_PAGE(owner, 0, vaddr);
+	EXPECT_PAGE(owner, 1, vaddr + page_size);
+	vfio_pci_decode_set(owner->device, false);
 	EXPECT_EQ(-EFAULT, try_read32(vaddr, &val));
-	vfio_pci_decode_set(self->owner.device, true);
-	EXPECT_PAGE(1, vaddr + page_size);
+	vfio_pci_decode_set(owner->device, true);
+	EXPECT_PAGE(owner, 1, vaddr + page_size);
 
 	/* Half of it is enough. */
 	ASSERT_EQ(0, munmap(vaddr, page_size));
-	EXPECT_PAGE(1, vaddr + page_size);
+	EXPECT_PAGE(owner, 1, vaddr + page_size);
 	ASSERT_EQ(0, munmap(vaddr + page_size, page_size));
 }
 
 TEST_F(dma_buf_mmap, split)
 {
+	struct owner *owner = &self->owner;
 	void *vaddr;
 	u32 val;
 	int fd;
 
-	fd = vfio_pci_dma_buf_export(self->owner.device, self->owner.bar, page_size,
+	fd = vfio_pci_dma_buf_export(owner->device, owner->bar, page_size,
 				     4 * page_size);
 	vaddr = vfio_pci_dma_buf_mmap(fd, 0, 4 * page_size);
 	ASSERT_EQ(0, close(fd));
 	ASSERT_EQ(0, munmap(vaddr + page_size, 2 * page_size));
 
-	EXPECT_PAGE(1, vaddr);
+	EXPECT_PAGE(owner, 1, vaddr);
 	EXPECT_EQ(-EACCES, try_read32(vaddr + page_size, &val));
-	EXPECT_PAGE(4, vaddr + 3 * page_size);
+	EXPECT_PAGE(owner, 4, vaddr + 3 * page_size);
 
-	vfio_pci_decode_set(self->owner.device, false);
+	vfio_pci_decode_set(owner->device, false);
 	EXPECT_EQ(-EFAULT, try_read32(vaddr, &val));
 	EXPECT_EQ(-EFAULT, try_read32(vaddr + 3 * page_size, &val));
-	vfio_pci_decode_set(self->owner.device, true);
-	EXPECT_PAGE(1, vaddr);
-	EXPECT_PAGE(4, vaddr + 3 * page_size);
+	vfio_pci_decode_set(owner->device, true);
+	EXPECT_PAGE(owner, 1, vaddr);
+	EXPECT_PAGE(owner, 4, vaddr + 3 * page_size);
 
 	ASSERT_EQ(0, munmap(vaddr, page_size));
 	ASSERT_EQ(0, munmap(vaddr + 3 * page_size, page_size));
@@ -417,12 +461,13 @@ TEST_F(dma_buf_mmap, split)
 
 TEST_F(dma_buf_mmap, mremap_madvise)
 {
+	struct owner *owner = &self->owner;
 	void *vaddr, *target;
 	int fd;
 
-	fd = vfio_pci_dma_buf_export(self->owner.device, self->owner.bar, 0, 4 * page_size);
+	fd = vfio_pci_dma_buf_export(owner->device, owner->bar, 0, 4 * page_size);
 	vaddr = vfio_pci_dma_buf_mmap(fd, 0, 2 * page_size);
-	EXPECT_PAGE(1, vaddr + page_size);
+	EXPECT_PAGE(owner, 1, vaddr + page_size);
 
 	EXPECT_EQ(MAP_FAILED, mremap(vaddr, 2 * page_size, 3 * page_size,
 				     MREMAP_MAYMOVE));
@@ -435,37 +480,38 @@ TEST_F(dma_buf_mmap, mremap_madvise)
 	target = mmap_reserve(2 * page_size, page_size, 0);
 	ASSERT_EQ(target, mremap(vaddr, 2 * page_size, 2 * page_size,
 				 MREMAP_MAYMOVE | MREMAP_FIXED, target));
-	EXPECT_PAGE(0, target);
-	EXPECT_PAGE(1, target + page_size);
+	EXPECT_PAGE(owner, 0, target);
+	EXPECT_PAGE(owner, 1, target + page_size);
 	ASSERT_EQ(0, munmap(target, 2 * page_size));
 	ASSERT_EQ(0, close(fd));
 }
 
 TEST_F(dma_buf_mmap, fork)
 {
+	struct owner *owner = &self->owner;
 	void *vaddr;
 	int fd, status;
 	pid_t pid;
 	u32 val;
 
-	fd = vfio_pci_dma_buf_export(self->owner.device, self->owner.bar, 0, 2 * page_size);
+	fd = vfio_pci_dma_buf_export(owner->device, owner->bar, 0, 2 * page_size);
 	vaddr = vfio_pci_dma_buf_mmap(fd, 0, 2 * page_size);
-	EXPECT_PAGE(0, vaddr);
+	EXPECT_PAGE(owner, 0, vaddr);
 
 	pid = fork();
 	ASSERT_LE(0, pid);
 	if (!pid) {
-		if (try_read32(vaddr, &val) || (self->owner.ram && val != MARK(0)))
+		if (try_read32(vaddr, &val) || (owner->ram && val != MARK(0)))
 			_exit(1);
 		if (try_read32(vaddr + page_size, &val) ||
-		    (self->owner.ram && val != MARK(1)))
+		    (owner->ram && val != MARK(1)))
 			_exit(2);
 		_exit(0);
 	}
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
 	EXPECT_EQ(0, status);
 
-	EXPECT_PAGE(1, vaddr + page_size);
+	EXPECT_PAGE(owner, 1, vaddr + page_size);
 	ASSERT_EQ(0, munmap(vaddr, 2 * page_size));
 	ASSERT_EQ(0, close(fd));
 }
@@ -473,11 +519,12 @@ TEST_F(dma_buf_mmap, fork)
 /* A name that userspace gives, none by itself. */
 TEST_F(dma_buf_mmap, name)
 {
+	struct owner *owner = &self->owner;
 	struct proc_map map;
 	void *vaddr;
 	int fd;
 
-	fd = vfio_pci_dma_buf_export(self->owner.device, self->owner.bar, 0, page_size);
+	fd = vfio_pci_dma_buf_export(owner->device, owner->bar, 0, page_size);
 	vaddr = vfio_pci_dma_buf_mmap(fd, 0, page_size);
 	ASSERT_TRUE(proc_map_find(vaddr, &map));
 	EXPECT_STREQ("/dmabuf:", map.name);
@@ -492,19 +539,20 @@ TEST_F(dma_buf_mmap, name)
  * 5.3: the buffer does not keep the device open. It is of no use after that, not
  * even if the device is opened again, but the fd is an fd.
  */
-TEST_F(dma_buf_mmap, device_closed)
+TEST_F(dma_buf_close, device_closed)
 {
+	struct owner *owner = &self->owner;
 	struct iommu *iommu;
 	struct stat st;
 	void *vaddr;
 	int fd, i;
 	u32 val;
 
-	fd = vfio_pci_dma_buf_export(self->owner.device, self->owner.bar, 0, 2 * page_size);
+	fd = vfio_pci_dma_buf_export(owner->device, owner->bar, 0, 2 * page_size);
 	vaddr = vfio_pci_dma_buf_mmap(fd, 0, 2 * page_size);
-	EXPECT_PAGE(0, vaddr);
-	device_close(&self->owner);
-	iommu_cleanup(self->owner.iommu);
+	EXPECT_PAGE(owner, 0, vaddr);
+	device_close(owner);
+	iommu_cleanup(owner->iommu);
 
 	for (i = 0; i < 2; i++) {
 		EXPECT_EQ(-EFAULT, try_read32(vaddr, &val));
@@ -521,7 +569,7 @@ TEST_F(dma_buf_mmap, device_closed)
 		EXPECT_EQ(2 * page_size, lseek(fd, 0, SEEK_END));
 
 		if (!i)
-			device_open(&self->owner, variant->iommu_mode);
+			device_open(owner, variant->iommu_mode);
 	}
 
 	ASSERT_EQ(0, munmap(vaddr, 2 * page_size));
@@ -529,21 +577,22 @@ TEST_F(dma_buf_mmap, device_closed)
 }
 
 /* 5.4: a mapping of the device fd does keep it open, with all its buffers. */
-TEST_F(dma_buf_mmap, device_mapped)
+TEST_F(dma_buf_close, device_mapped)
 {
+	struct owner *owner = &self->owner;
 	void *device_map, *vaddr, *other;
 	u32 val;
 	int fd;
 
-	fd = vfio_pci_dma_buf_export(self->owner.device, self->owner.bar, 0, 2 * page_size);
+	fd = vfio_pci_dma_buf_export(owner->device, owner->bar, 0, 2 * page_size);
 	vaddr = vfio_pci_dma_buf_mmap(fd, 0, page_size);
-	device_map = vfio_pci_bar_mmap(self->owner.device, self->owner.bar, 0, page_size);
-	device_close(&self->owner);
+	device_map = vfio_pci_bar_mmap(owner->device, owner->bar, 0, page_size);
+	device_close(owner);
 
-	EXPECT_PAGE(0, device_map);
-	EXPECT_PAGE(0, vaddr);
+	EXPECT_PAGE(owner, 0, device_map);
+	EXPECT_PAGE(owner, 0, vaddr);
 	other = vfio_pci_dma_buf_mmap(fd, page_size, page_size);
-	EXPECT_PAGE(1, other);
+	EXPECT_PAGE(owner, 1, other);
 
 	ASSERT_EQ(0, munmap(device_map, page_size));
 	EXPECT_EQ(-EFAULT, try_read32(vaddr, &val));
@@ -600,34 +649,20 @@ FIXTURE_SETUP(dma_buf_client)
 	/* Before anything is opened, so that nothing is inherited. */
 	process_start(&self->client, client);
 
-	device_open(&self->owner, MODE_IOMMUFD);
-	self->owner.bar = vfio_pci_bar_find(self->owner.device,
-					    NR_PAGES * page_size, true);
-	self->owner.ram = self->owner.bar >= 0;
-	if (!self->owner.ram)
-		self->owner.bar = vfio_pci_bar_find(self->owner.device,
-						    NR_PAGES * page_size, false);
-	if (self->owner.bar < 0)
+	if (!owner_open(&self->owner, MODE_IOMMUFD))
 		SKIP(return, "%s has no mappable BAR of %d pages\n", device_bdf,
 		     NR_PAGES);
 }
 
 FIXTURE_TEARDOWN(dma_buf_client)
 {
-	if (self->owner.device)
-		vfio_pci_device_cleanup(self->owner.device);
-	iommu_cleanup(self->owner.iommu);
+	owner_close(&self->owner);
 }
 
 TEST_F(dma_buf_client, lent)
 {
 	struct vfio_pci_device *device = self->owner.device;
 	int fd, bar = self->owner.bar;
-
-	if (self->owner.ram) {
-		vfio_pci_bar_write32(device, bar, 4 * page_size, MARK(4));
-		vfio_pci_bar_write32(device, bar, 5 * page_size, MARK(5));
-	}
 
 	fd = vfio_pci_dma_buf_export(device, bar, 4 * page_size, 2 * page_size);
 	socket_send_fd(self->client.socket, fd);
@@ -646,14 +681,15 @@ TEST_F(dma_buf_client, lent)
 /* Which parts of which regions are refused, and how. */
 TEST_F(dma_buf_mmap, export_errors)
 {
-	struct vfio_pci_device *device = self->owner.device;
-	u64 size = device->bars[self->owner.bar].info.size;
+	struct owner *owner = &self->owner;
+	struct vfio_pci_device *device = owner->device;
+	u64 size = device->bars[owner->bar].info.size;
 	struct {
 		struct vfio_device_feature_dma_buf buf;
 		struct vfio_region_dma_range range;
 	} arg = {
 		.buf = {
-			.region_index = self->owner.bar,
+			.region_index = owner->bar,
 			.open_flags = O_RDWR | O_CLOEXEC,
 			.nr_ranges = 1,
 		},
@@ -663,15 +699,15 @@ TEST_F(dma_buf_mmap, export_errors)
 	int bar, fd;
 
 	/* Ranges: no page multiple, empty, past the end, across it, no number. */
-	EXPECT_EQ(-EINVAL, __vfio_pci_dma_buf_export(device, self->owner.bar, 4, page_size));
-	EXPECT_EQ(-EINVAL, __vfio_pci_dma_buf_export(device, self->owner.bar, 0, 4));
-	EXPECT_EQ(-EINVAL, __vfio_pci_dma_buf_export(device, self->owner.bar, 0, 0));
-	EXPECT_EQ(-EINVAL, __vfio_pci_dma_buf_export(device, self->owner.bar, size, page_size));
-	EXPECT_EQ(-EINVAL, __vfio_pci_dma_buf_export(device, self->owner.bar, size - page_size,
+	EXPECT_EQ(-EINVAL, __vfio_pci_dma_buf_export(device, owner->bar, 4, page_size));
+	EXPECT_EQ(-EINVAL, __vfio_pci_dma_buf_export(device, owner->bar, 0, 4));
+	EXPECT_EQ(-EINVAL, __vfio_pci_dma_buf_export(device, owner->bar, 0, 0));
+	EXPECT_EQ(-EINVAL, __vfio_pci_dma_buf_export(device, owner->bar, size, page_size));
+	EXPECT_EQ(-EINVAL, __vfio_pci_dma_buf_export(device, owner->bar, size - page_size,
 						     2 * page_size));
-	EXPECT_EQ(-EOVERFLOW, __vfio_pci_dma_buf_export(device, self->owner.bar, -page_size,
+	EXPECT_EQ(-EOVERFLOW, __vfio_pci_dma_buf_export(device, owner->bar, -page_size,
 							page_size));
-	EXPECT_GT(0, __vfio_pci_dma_buf_export_ranges(device, self->owner.bar, O_RDWR, NULL, 0));
+	EXPECT_GT(0, __vfio_pci_dma_buf_export_ranges(device, owner->bar, O_RDWR, NULL, 0));
 
 	/* Regions: BARs that nobody has reserved (D1), all that is no BAR. */
 	for (bar = 0; bar < PCI_STD_NUM_BARS; bar++) {
@@ -703,6 +739,7 @@ TEST_F(dma_buf_mmap, export_errors)
 /* 11: as many ranges as are documented, and not one more. */
 TEST_F(dma_buf_mmap, nr_ranges)
 {
+	struct owner *owner = &self->owner;
 	const u32 nr = VFIO_DMA_BUF_MAX_RANGES;
 	struct vfio_region_dma_range *ranges;
 	void *vaddr;
@@ -715,18 +752,18 @@ TEST_F(dma_buf_mmap, nr_ranges)
 		ranges[i].length = page_size;
 	}
 
-	EXPECT_EQ(-E2BIG, __vfio_pci_dma_buf_export_ranges(self->owner.device, self->owner.bar,
+	EXPECT_EQ(-E2BIG, __vfio_pci_dma_buf_export_ranges(owner->device, owner->bar,
 							   O_RDWR, ranges, nr + 1));
-	EXPECT_EQ(-E2BIG, __vfio_pci_dma_buf_export_ranges(self->owner.device, self->owner.bar,
+	EXPECT_EQ(-E2BIG, __vfio_pci_dma_buf_export_ranges(owner->device, owner->bar,
 							   O_RDWR, ranges, nr + 1));
 
-	fd = __vfio_pci_dma_buf_export_ranges(self->owner.device, self->owner.bar,
+	fd = __vfio_pci_dma_buf_export_ranges(owner->device, owner->bar,
 					      O_RDWR | O_CLOEXEC, ranges, nr);
 	ASSERT_LE(0, fd);
 	vaddr = vfio_pci_dma_buf_mmap(fd, 0, nr * page_size);
 	for (i = 0; i < nr; i += 4099)
-		EXPECT_PAGE(i % NR_PAGES, vaddr + i * page_size);
-	EXPECT_PAGE((nr - 1) % NR_PAGES, vaddr + (nr - 1) * page_size);
+		EXPECT_PAGE(owner, i % NR_PAGES, vaddr + i * page_size);
+	EXPECT_PAGE(owner, (nr - 1) % NR_PAGES, vaddr + (nr - 1) * page_size);
 	ASSERT_EQ(0, munmap(vaddr, nr * page_size));
 	ASSERT_EQ(0, close(fd));
 	free(ranges);
@@ -768,6 +805,7 @@ static bool cgroup_write(const char *cgroup, const char *file, const char *value
 
 TEST_F(dma_buf_mmap, charged)
 {
+	struct owner *owner = &self->owner;
 	const u32 nr = 4096;
 	char root[] = "/tmp/vfio-cgroup-XXXXXX", cgroup[PATH_MAX];
 	struct vfio_region_dma_range *ranges;
@@ -795,7 +833,7 @@ TEST_F(dma_buf_mmap, charged)
 
 	before = cgroup_kernel_bytes(cgroup);
 	for (i = 0; i < ARRAY_SIZE(fd); i++)
-		fd[i] = __vfio_pci_dma_buf_export_ranges(self->owner.device, self->owner.bar,
+		fd[i] = __vfio_pci_dma_buf_export_ranges(owner->device, owner->bar,
 							 O_RDWR | O_CLOEXEC,
 							 ranges, nr);
 	after = cgroup_kernel_bytes(cgroup);
@@ -815,6 +853,7 @@ TEST_F(dma_buf_mmap, charged)
 /* D2: no fd to be had. */
 TEST_F(dma_buf_mmap, fds_exhausted)
 {
+	struct owner *owner = &self->owner;
 	struct rlimit limit, none;
 	int i, fd;
 
@@ -823,40 +862,41 @@ TEST_F(dma_buf_mmap, fds_exhausted)
 	none.rlim_cur = 0;
 	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &none));
 	for (i = 0; i < 64; i++)
-		EXPECT_EQ(-EMFILE, __vfio_pci_dma_buf_export(self->owner.device, self->owner.bar,
+		EXPECT_EQ(-EMFILE, __vfio_pci_dma_buf_export(owner->device, owner->bar,
 							     0, page_size));
 	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &limit));
 
 	/* Nothing is left of them that a revocation could find. */
-	vfio_pci_decode_set(self->owner.device, false);
-	vfio_pci_decode_set(self->owner.device, true);
-	fd = vfio_pci_dma_buf_export(self->owner.device, self->owner.bar, 0, page_size);
+	vfio_pci_decode_set(owner->device, false);
+	vfio_pci_decode_set(owner->device, true);
+	fd = vfio_pci_dma_buf_export(owner->device, owner->bar, 0, page_size);
 	ASSERT_EQ(0, close(fd));
 }
 
 /* D3: buffers that outlive the device, by an fd or by a mapping. */
-TEST_F(dma_buf_mmap, outlives_device)
+TEST_F(dma_buf_close, outlives_device)
 {
+	struct owner *owner = &self->owner;
 	void *vaddr[8];
 	int fd[8], i;
 	u32 val;
 
 	for (i = 0; i < ARRAY_SIZE(fd); i++) {
-		fd[i] = vfio_pci_dma_buf_export(self->owner.device, self->owner.bar,
+		fd[i] = vfio_pci_dma_buf_export(owner->device, owner->bar,
 						i * page_size, page_size);
 		vaddr[i] = vfio_pci_dma_buf_mmap(fd[i], 0, page_size);
-		EXPECT_PAGE(i, vaddr[i]);
+		EXPECT_PAGE(owner, i, vaddr[i]);
 		if (i & 1)
 			ASSERT_EQ(0, close(fd[i]));
 	}
-	device_close(&self->owner);
+	device_close(owner);
 	for (i = 0; i < ARRAY_SIZE(fd); i++) {
 		EXPECT_EQ(-EFAULT, try_read32(vaddr[i], &val));
 		ASSERT_EQ(0, munmap(vaddr[i], page_size));
 		if (!(i & 1))
 			ASSERT_EQ(0, close(fd[i]));
 	}
-	device_open(&self->owner, variant->iommu_mode);
+	device_open(owner, variant->iommu_mode);
 }
 
 int main(int argc, char *argv[])

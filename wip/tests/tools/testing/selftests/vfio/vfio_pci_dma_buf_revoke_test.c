@@ -88,20 +88,23 @@ static int owner_export(struct owner *owner)
 
 /* Nothing can be begun with the fd, by whoever has it. */
 #define EXPECT_FD_REVOKED(_fd) do {						\
+	int __fd = (_fd);							\
+										\
 	errno = 0;								\
-	EXPECT_EQ(MAP_FAILED, __vfio_pci_dma_buf_mmap(_fd, 0, page_size,	\
+	EXPECT_EQ(MAP_FAILED, __vfio_pci_dma_buf_mmap(__fd, 0, page_size,	\
 						      PROT_READ));		\
 	EXPECT_EQ(ENODEV, errno);						\
-	EXPECT_EQ(-ENODEV, __iommu_map_dma_buf(self->owner.iommu, _fd,		\
+	EXPECT_EQ(-ENODEV, __iommu_map_dma_buf(self->owner.iommu, __fd,		\
 					       2 * page_size, IOVA + SZ_4M));	\
-	EXPECT_EQ(2 * page_size, lseek(_fd, 0, SEEK_END));			\
+	EXPECT_EQ(2 * page_size, lseek(__fd, 0, SEEK_END));			\
 } while (0)
 
 #define EXPECT_SIGBUS(_vaddr) do {						\
+	void *__vaddr = (_vaddr);						\
 	u32 __val;								\
 										\
-	EXPECT_EQ(-EFAULT, try_read32(_vaddr, &__val));			\
-	EXPECT_EQ(-EFAULT, try_read32((_vaddr) + page_size, &__val));		\
+	EXPECT_EQ(-EFAULT, try_read32(__vaddr, &__val));			\
+	EXPECT_EQ(-EFAULT, try_read32(__vaddr + page_size, &__val));		\
 } while (0)
 
 /* Readable, and had been all the time. */
@@ -791,12 +794,13 @@ FIXTURE_TEARDOWN(memattr)
 /* At the start, in the middle, and at the end of a mapping of all. */
 #define EXPECT_CACHE(_cache, _vaddr) do {					\
 	u64 __at[] = { 0, page_size, self->size / 2, self->size - page_size };	\
+	void *__vaddr = (_vaddr);						\
 	struct pfnmap __pfnmap;							\
 	u32 __i, __val;								\
 										\
 	for (__i = 0; __i < ARRAY_SIZE(__at); __i++) {				\
-		EXPECT_EQ(0, try_read32((_vaddr) + __at[__i], &__val));	\
-		EXPECT_EQ(0, pfnmap_get((_vaddr) + __at[__i], &__pfnmap));	\
+		EXPECT_EQ(0, try_read32(__vaddr + __at[__i], &__val));		\
+		EXPECT_EQ(0, pfnmap_get(__vaddr + __at[__i], &__pfnmap));	\
 		EXPECT_STREQ(_cache, __pfnmap.cache);				\
 	}									\
 } while (0)

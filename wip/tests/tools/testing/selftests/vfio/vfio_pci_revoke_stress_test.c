@@ -112,6 +112,8 @@ static void *storm(void *arg)
 	while (!stopped()) {
 		read_page(stress, stress->device_map, rand_r(&seed) % stress->nr_pages);
 		read_page(stress, stress->buffer_map, rand_r(&seed) % stress->nr_pages);
+		/* There are more of them than CPUs. */
+		sched_yield();
 	}
 
 	return NULL;
@@ -228,8 +230,7 @@ static void stop(struct stress *stress)
 	__atomic_store_n(&shared->stop, 1, __ATOMIC_RELAXED);
 }
 
-static void join_processes(struct __test_metadata *_metadata,
-			   struct stress *stress)
+static void join_processes(struct __test_metadata *_metadata, struct stress *stress)
 {
 	int i, status;
 
@@ -256,9 +257,9 @@ static void device_open(struct stress *stress)
 static void buffer_open(struct stress *stress)
 {
 	stress->fd = vfio_pci_dma_buf_export(stress->device, stress->bar, 0,
-					   stress->nr_pages * page_size);
+					     stress->nr_pages * page_size);
 	stress->buffer_map = vfio_pci_dma_buf_mmap(stress->fd, 0,
-						 stress->nr_pages * page_size);
+						   stress->nr_pages * page_size);
 }
 
 static void buffer_close(struct stress *stress)
@@ -273,30 +274,35 @@ FIXTURE(stress) {
 
 FIXTURE_SETUP(stress)
 {
+	struct stress *stress = &self->stress;
+	u64 size;
+
 	memset(shared, 0, sizeof(*shared));
 
-	self->stress.iommu = iommu_init(MODE_IOMMUFD);
-	device_open(&self->stress);
-	self->stress.bar = vfio_pci_bar_find(self->stress.device, page_size, true);
-	self->stress.ram = self->stress.bar >= 0;
-	if (!self->stress.ram)
-		self->stress.bar = vfio_pci_bar_find(self->stress.device, page_size, false);
-	if (self->stress.bar < 0)
+	stress->iommu = iommu_init(MODE_IOMMUFD);
+	device_open(stress);
+	stress->bar = vfio_pci_bar_find(stress->device, page_size, true);
+	stress->ram = stress->bar >= 0;
+	if (!stress->ram)
+		stress->bar = vfio_pci_bar_find(stress->device, page_size, false);
+	if (stress->bar < 0)
 		SKIP(return, "%s has no mappable BAR of a page\n", device_bdf);
 
-	self->stress.nr_pages = min_t(u64, NR_PAGES,
-			       self->stress.device->bars[self->stress.bar].info.size / page_size);
-	mark_pages(&self->stress);
-	buffer_open(&self->stress);
-	self->stress.device_map = vfio_pci_bar_mmap(self->stress.device, self->stress.bar, 0,
-					     self->stress.nr_pages * page_size);
+	size = stress->device->bars[stress->bar].info.size;
+	stress->nr_pages = min_t(u64, NR_PAGES, size / page_size);
+	mark_pages(stress);
+	buffer_open(stress);
+	stress->device_map = vfio_pci_bar_mmap(stress->device, stress->bar, 0,
+					       stress->nr_pages * page_size);
 }
 
 FIXTURE_TEARDOWN(stress)
 {
-	if (self->stress.device)
-		vfio_pci_device_cleanup(self->stress.device);
-	iommu_cleanup(self->stress.iommu);
+	struct stress *stress = &self->stress;
+
+	if (stress->device)
+		vfio_pci_device_cleanup(stress->device);
+	iommu_cleanup(stress->iommu);
 }
 
 /* All at once, and @event again and again. */
@@ -351,7 +357,9 @@ static int decode(struct stress *stress)
 
 TEST_F(stress, decode)
 {
-	run(_metadata, &self->stress, decode);
+	struct stress *stress = &self->stress;
+
+	run(_metadata, stress, decode);
 }
 
 static int device_reset(struct stress *stress)
@@ -364,10 +372,12 @@ static int device_reset(struct stress *stress)
 
 TEST_F(stress, device_reset)
 {
-	if (!(self->stress.device->info.flags & VFIO_DEVICE_FLAGS_RESET))
+	struct stress *stress = &self->stress;
+
+	if (!(stress->device->info.flags & VFIO_DEVICE_FLAGS_RESET))
 		SKIP(return, "%s cannot be reset\n", device_bdf);
 
-	run(_metadata, &self->stress, device_reset);
+	run(_metadata, stress, device_reset);
 }
 
 /* Fails fast if a fault holds the lock that it wants. */
@@ -380,10 +390,12 @@ static int hot_reset(struct stress *stress)
 
 TEST_F(stress, hot_reset)
 {
+	struct stress *stress = &self->stress;
+
 	if (!have_hot_reset)
 		SKIP(return, "%s has no hot reset\n", device_bdf);
 
-	run(_metadata, &self->stress, hot_reset);
+	run(_metadata, stress, hot_reset);
 }
 
 static int sysfs_reset(struct stress *stress)
@@ -395,13 +407,14 @@ static int sysfs_reset(struct stress *stress)
 
 TEST_F(stress, sysfs_reset)
 {
+	struct stress *stress = &self->stress;
 	int ret = __sysfs_reset(device_bdf);
 
 	if (ret)
 		SKIP(return, "%s has no reset in sysfs: %s\n", device_bdf,
 		     strerror(-ret));
 
-	run(_metadata, &self->stress, sysfs_reset);
+	run(_metadata, stress, sysfs_reset);
 }
 
 static int do_bus_reset(const char *bdf)
@@ -430,10 +443,12 @@ static int bus_reset(struct stress *stress)
 
 TEST_F(stress, bus_reset)
 {
+	struct stress *stress = &self->stress;
+
 	if (!have_bus_reset)
 		SKIP(return, "%s has no port that resets its bus\n", device_bdf);
 
-	run(_metadata, &self->stress, bus_reset);
+	run(_metadata, stress, bus_reset);
 }
 
 static int flr(struct stress *stress)
@@ -443,10 +458,12 @@ static int flr(struct stress *stress)
 
 TEST_F(stress, flr)
 {
-	if (__vfio_pci_flr(self->stress.device))
+	struct stress *stress = &self->stress;
+
+	if (__vfio_pci_flr(stress->device))
 		SKIP(return, "%s has no FLR\n", device_bdf);
 
-	run(_metadata, &self->stress, flr);
+	run(_metadata, stress, flr);
 }
 
 static int d3hot(struct stress *stress)
@@ -457,10 +474,12 @@ static int d3hot(struct stress *stress)
 
 TEST_F(stress, d3hot)
 {
-	if (__vfio_pci_power_state_set(self->stress.device, 0))
+	struct stress *stress = &self->stress;
+
+	if (__vfio_pci_power_state_set(stress->device, 0))
 		SKIP(return, "%s has no power management\n", device_bdf);
 
-	run(_metadata, &self->stress, d3hot);
+	run(_metadata, stress, d3hot);
 }
 
 static int low_power(struct stress *stress)
@@ -471,7 +490,9 @@ static int low_power(struct stress *stress)
 
 TEST_F(stress, low_power)
 {
-	run(_metadata, &self->stress, low_power);
+	struct stress *stress = &self->stress;
+
+	run(_metadata, stress, low_power);
 }
 
 /* Whether or not it got as far as going to sleep. */
@@ -492,7 +513,9 @@ static int low_power_wakeup(struct stress *stress)
 
 TEST_F(stress, low_power_wakeup)
 {
-	run(_metadata, &self->stress, low_power_wakeup);
+	struct stress *stress = &self->stress;
+
+	run(_metadata, stress, low_power_wakeup);
 }
 
 /* One buffer after the other takes the place of the one before. */
@@ -521,7 +544,9 @@ static int revoke_buffer(struct stress *stress)
 
 TEST_F(stress, revoke)
 {
-	run(_metadata, &self->stress, revoke_buffer);
+	struct stress *stress = &self->stress;
+
+	run(_metadata, stress, revoke_buffer);
 }
 
 /* Everything by turns. */
@@ -555,7 +580,9 @@ static int mixed(struct stress *stress)
 
 TEST_F(stress, mixed)
 {
-	run(_metadata, &self->stress, mixed);
+	struct stress *stress = &self->stress;
+
+	run(_metadata, stress, mixed);
 }
 
 /* The device goes away under those who fault on its buffers. */
@@ -606,7 +633,9 @@ static void run_closing(struct __test_metadata *_metadata,
 
 TEST_F(stress, close)
 {
-	run_closing(_metadata, &self->stress, NULL);
+	struct stress *stress = &self->stress;
+
+	run_closing(_metadata, stress, NULL);
 }
 
 static void rebind(void)
@@ -616,12 +645,15 @@ static void rebind(void)
 
 TEST_F(stress, unbind)
 {
-	run_closing(_metadata, &self->stress, rebind);
+	struct stress *stress = &self->stress;
+
+	run_closing(_metadata, stress, rebind);
 }
 
 /* Clients die in the middle of a fault. */
 TEST_F(stress, clients_killed)
 {
+	struct stress *stress = &self->stress;
 	long long end = now_ms() + ROUND_MS;
 	int i, status, nr = 0;
 	u32 val;
@@ -629,16 +661,16 @@ TEST_F(stress, clients_killed)
 	do {
 		long reads = __atomic_load_n(&shared->reads, __ATOMIC_RELAXED);
 
-		start_processes(&self->stress);
+		start_processes(stress);
 		do {
-			decode(&self->stress);
+			decode(stress);
 		} while (__atomic_load_n(&shared->reads, __ATOMIC_RELAXED) <
 			 reads + 10);
 		for (i = 0; i < NR_PROCESSES; i++)
-			ASSERT_EQ(0, kill(self->stress.pids[i], SIGKILL));
-		decode(&self->stress);
+			ASSERT_EQ(0, kill(stress->pids[i], SIGKILL));
+		decode(stress);
 		for (i = 0; i < NR_PROCESSES; i++) {
-			ASSERT_EQ(self->stress.pids[i], waitpid(self->stress.pids[i], &status, 0));
+			ASSERT_EQ(stress->pids[i], waitpid(stress->pids[i], &status, 0));
 			EXPECT_EQ(SIGKILL, WTERMSIG(status));
 		}
 		nr++;
@@ -646,7 +678,7 @@ TEST_F(stress, clients_killed)
 
 	TH_LOG("%d times, %ld reads, %ld faults", nr, shared->reads, shared->faults);
 	EXPECT_EQ(0, shared->wrong);
-	EXPECT_EQ(0, try_read32(self->stress.buffer_map, &val));
+	EXPECT_EQ(0, try_read32(stress->buffer_map, &val));
 }
 
 /* Owns the device, lends a part of it, and dies when it is told to. */

@@ -399,15 +399,16 @@ TEST_F(revoke, flr)
 /* Several in a row, none of which may spoil the next. */
 TEST_F(revoke, resets_mixed)
 {
-	int (* const resets[])(struct view *) = {
+	int (* const resets[])(struct view *view) = {
 		do_device_reset, do_hot_reset, do_sysfs_reset, do_bus_reset, do_flr,
 	};
+	struct view *view = &self->view;
 	bool any = false;
 	int i, j;
 
 	for (i = 0; i < 2; i++) {
 		for (j = 0; j < ARRAY_SIZE(resets); j++) {
-			if (resets[j](&self->view))
+			if (resets[j](view))
 				continue;
 			any = true;
 			vfio_pci_decode_set(self->device, false);
@@ -1078,39 +1079,42 @@ FIXTURE(revoke_drain) {
 
 FIXTURE_SETUP(revoke_drain)
 {
+	struct drain *drain = &self->drain;
 	u32 val;
 
-	self->drain.fence = fence_create();
-	if (self->drain.fence == -EOPNOTSUPP)
+	drain->fence = fence_create();
+	if (drain->fence == -EOPNOTSUPP)
 		SKIP(return, "The module vfio_selftest is not loaded\n");
 
-	self->drain.iommu = iommu_init(MODE_IOMMUFD);
-	self->drain.device = vfio_pci_device_init(device_bdfs[0], self->drain.iommu);
-	vfio_pci_bars_unmap(self->drain.device);
-	self->drain.bar = vfio_pci_bar_find(self->drain.device, page_size, false);
-	if (self->drain.bar < 0)
+	drain->iommu = iommu_init(MODE_IOMMUFD);
+	drain->device = vfio_pci_device_init(device_bdfs[0], drain->iommu);
+	vfio_pci_bars_unmap(drain->device);
+	drain->bar = vfio_pci_bar_find(drain->device, page_size, false);
+	if (drain->bar < 0)
 		SKIP(return, "%s has no mappable BAR of a page\n", device_bdfs[0]);
 
-	self->drain.fd = vfio_pci_dma_buf_export(self->drain.device, self->drain.bar, 0, page_size);
-	self->drain.buffer_map = vfio_pci_dma_buf_mmap(self->drain.fd, 0, page_size);
-	self->drain.device_map = vfio_pci_bar_mmap(self->drain.device, self->drain.bar, 0, page_size);
-	ASSERT_EQ(0, try_read32(self->drain.buffer_map, &val));
-	ASSERT_EQ(0, try_read32(self->drain.device_map, &val));
+	drain->fd = vfio_pci_dma_buf_export(drain->device, drain->bar, 0, page_size);
+	drain->buffer_map = vfio_pci_dma_buf_mmap(drain->fd, 0, page_size);
+	drain->device_map = vfio_pci_bar_mmap(drain->device, drain->bar, 0, page_size);
+	ASSERT_EQ(0, try_read32(drain->buffer_map, &val));
+	ASSERT_EQ(0, try_read32(drain->device_map, &val));
 
 	/* What has no importer has nobody to wait for. */
-	ASSERT_EQ(0, __iommu_map_dma_buf(self->drain.iommu, self->drain.fd, page_size, IOVA));
-	fence_add(self->drain.fence, self->drain.fd);
+	ASSERT_EQ(0, __iommu_map_dma_buf(drain->iommu, drain->fd, page_size, IOVA));
+	fence_add(drain->fence, drain->fd);
 }
 
 FIXTURE_TEARDOWN(revoke_drain)
 {
-	if (!self->drain.device)
+	struct drain *drain = &self->drain;
+
+	if (!drain->device)
 		return;
-	munmap(self->drain.buffer_map, page_size);
-	munmap(self->drain.device_map, page_size);
-	close(self->drain.fd);
-	vfio_pci_device_cleanup(self->drain.device);
-	iommu_cleanup(self->drain.iommu);
+	munmap(drain->buffer_map, page_size);
+	munmap(drain->device_map, page_size);
+	close(drain->fd);
+	vfio_pci_device_cleanup(drain->device);
+	iommu_cleanup(drain->iommu);
 }
 
 static void *decode_off_thread(void *arg)
@@ -1128,8 +1132,7 @@ static bool is_done(struct drain *drain)
 	return __atomic_load_n(&drain->done, __ATOMIC_ACQUIRE);
 }
 
-static void drain_start(struct __test_metadata *_metadata,
-			struct drain *drain)
+static void drain_start(struct __test_metadata *_metadata, struct drain *drain)
 {
 	const iova_t iova = IOVA + SZ_8M;
 	time_t end = now() + LIMIT_SECONDS;
@@ -1151,8 +1154,7 @@ static void drain_start(struct __test_metadata *_metadata,
 	EXPECT_FALSE(is_done(drain));
 }
 
-static void drain_end(struct __test_metadata *_metadata,
-		      struct drain *drain)
+static void drain_end(struct __test_metadata *_metadata, struct drain *drain)
 {
 	u32 val;
 
@@ -1170,40 +1172,42 @@ static void drain_end(struct __test_metadata *_metadata,
 /* D23, 6.7: whoever faults meanwhile is told at once. */
 TEST_F(revoke_drain, fault)
 {
+	struct drain *drain = &self->drain;
 	void *vaddr;
 	u32 val;
 	int i;
 
-	drain_start(_metadata, &self->drain);
+	drain_start(_metadata, drain);
 	for (i = 0; i < 16; i++) {
-		vaddr = vfio_pci_dma_buf_mmap(self->drain.fd, 0, page_size);
+		vaddr = vfio_pci_dma_buf_mmap(drain->fd, 0, page_size);
 		EXPECT_EQ(-EFAULT, try_read32(vaddr, &val));
 		ASSERT_EQ(0, munmap(vaddr, page_size));
 	}
-	drain_end(_metadata, &self->drain);
+	drain_end(_metadata, drain);
 }
 
 /* D7, section 10: mmap() and export wait for nothing, D16 still holds. */
 TEST_F(revoke_drain, mmap_export)
 {
+	struct drain *drain = &self->drain;
 	void *vaddr;
 	u32 val;
 	int fd;
 
-	drain_start(_metadata, &self->drain);
-	vaddr = vfio_pci_bar_mmap(self->drain.device, self->drain.bar, 0, page_size);
+	drain_start(_metadata, drain);
+	vaddr = vfio_pci_bar_mmap(drain->device, drain->bar, 0, page_size);
 	ASSERT_EQ(0, munmap(vaddr, page_size));
 
-	fd = vfio_pci_dma_buf_export(self->drain.device, self->drain.bar, 0, page_size);
+	fd = vfio_pci_dma_buf_export(drain->device, drain->bar, 0, page_size);
 	vaddr = vfio_pci_dma_buf_mmap(fd, 0, page_size);
 	EXPECT_EQ(-EFAULT, try_read32(vaddr, &val));
-	EXPECT_EQ(-ENODEV, __iommu_map_dma_buf(self->drain.iommu, fd, page_size,
-					   IOVA + SZ_2M));
-	drain_end(_metadata, &self->drain);
+	EXPECT_EQ(-ENODEV, __iommu_map_dma_buf(drain->iommu, fd, page_size,
+					       IOVA + SZ_2M));
+	drain_end(_metadata, drain);
 
 	EXPECT_EQ(0, try_read32(vaddr, &val));
-	EXPECT_EQ(0, __iommu_map_dma_buf(self->drain.iommu, fd, page_size,
-					   IOVA + SZ_2M));
+	EXPECT_EQ(0, __iommu_map_dma_buf(drain->iommu, fd, page_size,
+					 IOVA + SZ_2M));
 	ASSERT_EQ(0, munmap(vaddr, page_size));
 	ASSERT_EQ(0, close(fd));
 }
@@ -1211,28 +1215,30 @@ TEST_F(revoke_drain, mmap_export)
 /* D10, 7.9: a hot reset does not queue up behind it. */
 TEST_F(revoke_drain, hot_reset)
 {
+	struct drain *drain = &self->drain;
+
 	if (!have_hot_reset)
 		SKIP(return, "%s has no hot reset\n", device_bdfs[0]);
 
-	drain_start(_metadata, &self->drain);
-	EXPECT_EQ(-EBUSY, __vfio_pci_hot_reset(self->drain.device));
-	drain_end(_metadata, &self->drain);
+	drain_start(_metadata, drain);
+	EXPECT_EQ(-EBUSY, __vfio_pci_hot_reset(drain->device));
+	drain_end(_metadata, drain);
 }
 
 /* A process that waits in the drain can be killed with all that it has. */
 TEST_F(revoke_drain, killed)
 {
-	struct vfio_pci_device *device = self->drain.device;
+	struct drain *drain = &self->drain;
 	int status, i;
 	pid_t pid;
 
 	/* Faulters are never stuck: they die when they are told to. */
-	drain_start(_metadata, &self->drain);
+	drain_start(_metadata, drain);
 	for (i = 0; i < 4; i++) {
 		pid = fork();
 		ASSERT_LE(0, pid);
 		if (!pid) {
-			void *vaddr = vfio_pci_dma_buf_mmap(self->drain.fd, 0, page_size);
+			void *vaddr = vfio_pci_dma_buf_mmap(drain->fd, 0, page_size);
 			u32 val;
 
 			for (;;)
@@ -1242,8 +1248,7 @@ TEST_F(revoke_drain, killed)
 		ASSERT_EQ(pid, waitpid(pid, &status, 0));
 		EXPECT_EQ(SIGKILL, WTERMSIG(status));
 	}
-	ASSERT_EQ(device, self->drain.device);
-	drain_end(_metadata, &self->drain);
+	drain_end(_metadata, drain);
 }
 
 /* Two devices of one set. */
