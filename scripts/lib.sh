@@ -10,7 +10,7 @@
 #   BUILD   where trees, objects and logs go (default: build/ of the checkout)
 #   CACHE   where downloads and imported sources are kept, shared by all
 #           checkouts (default: $XDG_CACHE_HOME/vfio-bar-access)
-#   JOBS    parallel jobs (default: number of processors)
+#   JOBS    parallel jobs (default: one more than there are processors)
 #   V       1 shows the output of every stage
 
 set -euo pipefail
@@ -20,7 +20,7 @@ BASE=${BASE:-7.2}
 LINUX=${LINUX:-}
 BUILD=${BUILD:-$TOP/build}
 CACHE=${CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/vfio-bar-access}
-JOBS=${JOBS:-$(nproc)}
+JOBS=${JOBS:-$(($(nproc) + 1))}
 V=${V:-}
 
 # Scripts change the directory.
