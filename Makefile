@@ -2,9 +2,13 @@
 #
 # "make help" lists the targets; README.md explains.
 
+# "make check" takes all bases, or the one that is asked for.
+BASES ?= $(if $(filter undefined,$(origin BASE)),7.2 7.3,$(BASE))
 BASE ?= 7.2
-BASES ?= 7.2 7.3
-export BASE BASES DEBUG_BASES LINUX BUILD CACHE JOBS V FORCE DEBUG PLAN OUT REROLL SIGNOFF OFFLINE
+
+# What is not set is left to the scripts: an empty variable would be set.
+$(foreach v,BASE BASES DEBUG_BASES LINUX BUILD CACHE JOBS V FORCE DEBUG PLAN OUT \
+	REROLL SIGNOFF OFFLINE,$(if $(filter undefined,$(origin $v)),,$(eval export $v)))
 
 help:
 	@echo 'make run       build, boot, and reach the BARs of emulated devices: 9 minutes'
@@ -21,6 +25,10 @@ help:
 	@echo 'BASE=$(BASE)       which kernel; there is: $(notdir $(wildcard bases/*))'
 	@echo 'LINUX=path     a kernel tree of your own instead; it is not written to'
 	@echo 'V=1            show the output of every stage'
+	@echo 'OFFLINE=1      take the sources from the cache only'
+	@echo 'DEBUG=yes, PLAN=file  for run and shell; FORCE=1 for tree and refresh;'
+	@echo 'OUT, REROLL, SIGNOFF for series; BASES, DEBUG_BASES for check;'
+	@echo 'BUILD, CACHE, JOBS for all: scripts/*.sh -h explain'
 
 run:
 	@scripts/run.sh

@@ -54,7 +54,8 @@ if ! command -v apt-get > /dev/null; then
 	die "please install what these Debian packages bring:$missing"
 elif [ "$(id -u)" -eq 0 ]; then
 	apt=(env DEBIAN_FRONTEND=noninteractive apt-get)
-elif command -v sudo > /dev/null && sudo -n true 2>/dev/null; then
+elif command -v sudo > /dev/null &&
+     { sudo -n true 2>/dev/null || { [ -t 0 ] && sudo -v; }; }; then
 	apt=(sudo env DEBIAN_FRONTEND=noninteractive apt-get)
 else
 	die "not root and no sudo; please install:$missing"

@@ -125,7 +125,7 @@ elapsed()
 STAGE_PID=
 stage_interrupt()
 {
-	trap - INT TERM
+	trap - INT TERM HUP
 	[ -z "$STAGE_PID" ] || kill -- "-$STAGE_PID" 2>/dev/null || :
 	exit 130
 }
@@ -155,7 +155,7 @@ stage()
 
 	[ -z "${STAGE_LINES:-}" ] || total=" of about $STAGE_LINES"
 	[ ! -s "$log.lines" ] || total=" of about $(cat -- "$log.lines")"
-	trap stage_interrupt INT TERM
+	trap stage_interrupt INT TERM HUP
 	set -m
 	(set -e; "$@") > "$log" 2>&1 < /dev/null &
 	STAGE_PID=$!
@@ -179,7 +179,7 @@ stage()
 	done
 	wait "$STAGE_PID" || status=$?
 	STAGE_PID=
-	trap - INT TERM
+	trap - INT TERM HUP
 	[ ! -t 2 ] || printf '\r\033[K' >&2
 	if [ "$status" -eq 0 ]; then
 		# An incremental run says nothing about a whole one.
@@ -206,6 +206,13 @@ series_entries()
 			sub(/\/[^\/]+\/\.\.\//, "/", path)
 			print "P " path
 		}' "$1"
+}
+
+# x.y of the kernel tree in DIRECTORY
+kernel_version()
+{
+	awk '/^VERSION = /{v=$3} /^PATCHLEVEL = /{p=$3}
+		END { print v "." p }' "$1/Makefile"
 }
 
 HARNESS=$TOP/tools/testing/selftests/vfio/qemu

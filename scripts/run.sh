@@ -17,8 +17,17 @@ getopt_help "$@"
 load_base
 began=$(date +%s)
 
-variant=plain
-[ "${DEBUG:-no}" != yes ] || variant=debug
+case "${DEBUG:-no}" in
+no) variant=plain ;;
+yes) variant=debug ;;
+*) die "DEBUG=$DEBUG: yes or no" ;;
+esac
+export PLAN=${PLAN:-tour}
+if [ -f "$PLAN" ]; then
+	PLAN=$(realpath -- "$PLAN")
+elif [ ! -f "$HARNESS/plans/$PLAN" ]; then
+	die "no plan $PLAN; there is: $(cd -- "$HARNESS/plans" && echo *), or a file"
+fi
 
 "$TOP/scripts/deps.sh" run || exit 1
 if [ -d "$TREE" ] && { [ -n "$(git -C "$TREE" status --porcelain -uno)" ] ||
@@ -29,14 +38,14 @@ else
 fi
 build_kernel "$variant" || exit 1
 if [ "${1:-}" = shell ]; then
-	exec make --no-print-directory -C "$HARNESS" shell \
-		KERNEL_PATH="$TREE" BUILD_PATH="$WORK/$variant" \
-		DEBUG_KERNEL="$([ "$variant" = plain ] && echo no || echo yes)" \
-		TEST_MODULES="$TEST_MODULES"
+	harness "$variant" shell
+	exit
 fi
 
-say "        $BASE: boot the $variant kernel, plan ${PLAN:=tour}"
+say "        $BASE: boot the $variant kernel, plan ${PLAN##*/}"
+booted=$(date +%s)
 status=0
-harness "$variant" PLAN="$PLAN" || status=1
+harness "$variant" || status=1
+printf '%6s  %s\n' "$(elapsed "$booted")" "$BASE: boot and plan ${PLAN##*/}" >&2
 say "$(elapsed "$began") in all; logs: $LOGS, $WORK/$variant/results"
 exit "$status"

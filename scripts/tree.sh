@@ -52,8 +52,7 @@ lay_out_linux()
 
 	{ [ -f "$LINUX/Makefile" ] && [ -f "$LINUX/MAINTAINERS" ]; } ||
 		die "LINUX=$LINUX is no kernel tree"
-	version=$(awk '/^VERSION = /{v=$3} /^PATCHLEVEL = /{p=$3}
-		END { print v "." p }' "$LINUX/Makefile")
+	version=$(kernel_version "$LINUX")
 	[ "$version" = "$BASE" ] ||
 		say "note: $LINUX is a $version, the series of $BASE is applied to it"
 	if linux_is_git; then

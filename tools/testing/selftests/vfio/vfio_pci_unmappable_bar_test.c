@@ -11,9 +11,11 @@
  * on s390) are imitated only as far as the driver looks at the flag.
  */
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 
 #include <linux/limits.h>
 #include <linux/vfio.h>
@@ -27,20 +29,26 @@
 
 static const char *device_bdf;
 static char *device_driver;
-static pid_t main_pid;
+static char override_path[PATH_MAX];
+static char override[256];
+static pid_t child;
+
+static void file_write(const char *path, const char *value)
+{
+	int fd = open(path, O_WRONLY);
+
+	VFIO_ASSERT_GE(fd, 0, "Cannot open %s\n", path);
+	VFIO_ASSERT_EQ(write(fd, value, strlen(value)), strlen(value));
+	VFIO_ASSERT_EQ(close(fd), 0);
+}
 
 static void parameter_set(const char *name, unsigned int value)
 {
 	char path[PATH_MAX], buf[16];
-	int fd;
 
 	snprintf_assert(path, sizeof(path), PARAMETERS "%s", name);
 	snprintf_assert(buf, sizeof(buf), "%u", value);
-
-	fd = open(path, O_WRONLY);
-	VFIO_ASSERT_GE(fd, 0, "Cannot open %s\n", path);
-	VFIO_ASSERT_EQ(write(fd, buf, strlen(buf)), strlen(buf));
-	VFIO_ASSERT_EQ(close(fd), 0);
+	file_write(path, buf);
 }
 
 /* The BAR to test with: memory, and large enough to be exported. */
@@ -129,44 +137,83 @@ TEST_F(unmappable_bar, mmap)
 
 TEST_F(unmappable_bar, export)
 {
+	int fd;
+
+	if (variant->export_ret) {
+		ASSERT_EQ(variant->export_ret,
+			  __vfio_pci_dma_buf_export(self->device, self->bar, 0,
+						    getpagesize()));
+		return;
+	}
+
+	fd = vfio_pci_dma_buf_export(self->device, self->bar, 0, getpagesize());
+	ASSERT_EQ(getpagesize(), lseek(fd, 0, SEEK_END));
+	ASSERT_EQ(0, close(fd));
+}
+
+/* The same page twice, and all of that is refused too. */
+TEST_F(unmappable_bar, export_ranges)
+{
+	const struct vfio_region_dma_range ranges[] = {
+		{ .offset = 0, .length = getpagesize() },
+		{ .offset = 0, .length = getpagesize() },
+	};
 	int ret;
 
-	ret = __vfio_pci_dma_buf_export(self->device, self->bar, 0,
-					getpagesize());
+	ret = __vfio_pci_dma_buf_export_ranges(self->device, self->bar,
+					       O_RDWR | O_CLOEXEC, ranges,
+					       ARRAY_SIZE(ranges));
 	if (variant->export_ret) {
 		ASSERT_EQ(variant->export_ret, ret);
 		return;
 	}
 
 	ASSERT_LE(0, ret);
-	ASSERT_EQ(getpagesize(), lseek(ret, 0, SEEK_END));
+	ASSERT_EQ(2 * getpagesize(), lseek(ret, 0, SEEK_END));
 	ASSERT_EQ(0, close(ret));
 }
 
-/* A range that is bad in itself is refused for that reason, mappable or not. */
-TEST_F(unmappable_bar, export_past_end)
+static void override_get(void)
 {
-	struct vfio_region_info *info = &self->device->bars[self->bar].info;
+	ssize_t len;
+	int fd;
 
-	ASSERT_EQ(variant->export_ret ?: -EINVAL,
-		  __vfio_pci_dma_buf_export(self->device, self->bar, info->size,
-					    getpagesize()));
+	snprintf_assert(override_path, sizeof(override_path),
+			"/sys/bus/pci/devices/%s/driver_override", device_bdf);
+	fd = open(override_path, O_RDONLY);
+	VFIO_ASSERT_GE(fd, 0, "Cannot open %s\n", override_path);
+	len = read(fd, override, sizeof(override) - 1);
+	VFIO_ASSERT_GT(len, 0);
+	VFIO_ASSERT_EQ(close(fd), 0);
+
+	override[len] = '\0';
+	/* None, which is set with an empty line */
+	if (!strcmp(override, "(null)\n"))
+		strcpy(override, "\n");
 }
 
 static void restore(void)
 {
-	/* The children that run the tests inherit the handler. */
-	if (getpid() != main_pid)
-		return;
-
 	parameter_set("nommap", 0);
 	parameter_set("non_mappable", 0);
 	sysfs_driver_set(device_bdf, device_driver);
+	file_write(override_path, override);
 	free(device_driver);
 }
 
+static void kill_child(int sig)
+{
+	kill(-child, SIGKILL);
+}
+
+/*
+ * The tests run in a child, so that the device gets its driver back however
+ * they end: by an assert of the library, by a limit on their time.
+ */
 int main(int argc, char *argv[])
 {
+	int status;
+
 	device_bdf = vfio_selftests_get_bdf(&argc, argv);
 
 	if (access(PARAMETERS, F_OK))
@@ -176,8 +223,21 @@ int main(int argc, char *argv[])
 	if (!device_driver)
 		ksft_exit_skip("%s is bound to no driver\n", device_bdf);
 
-	main_pid = getpid();
-	VFIO_ASSERT_EQ(atexit(restore), 0);
+	override_get();
 
-	return test_harness_run(argc, argv);
+	child = fork();
+	VFIO_ASSERT_GE(child, 0);
+	if (!child) {
+		setpgid(0, 0);
+		return test_harness_run(argc, argv);
+	}
+
+	setpgid(child, child);
+	signal(SIGTERM, kill_child);
+	signal(SIGINT, kill_child);
+	while (waitpid(child, &status, 0) < 0)
+		VFIO_ASSERT_EQ(errno, EINTR);
+	restore();
+
+	return WIFEXITED(status) ? WEXITSTATUS(status) : KSFT_FAIL;
 }

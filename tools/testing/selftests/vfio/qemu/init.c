@@ -412,7 +412,7 @@ static void bind_devices(void)
 
 		driver = driver_of(dev);
 		die("device %s (%s): cannot bind to vfio-pci: %s; bound to %s",
-		    dev->name, dev->bdf, strerror(-ret),
+		    dev->name, dev->bdf, ret ? strerror(-ret) : "it is not bound",
 		    *driver ? driver : "nothing");
 	}
 }
@@ -495,7 +495,7 @@ static bool add_run(const char *test, const char *where,
 			nr_runs--;
 			return false;
 		}
-		if (argc == MAX_WORDS - 1)
+		if (argc >= MAX_WORDS - 1)
 			die("plan: run %s: too many devices", test);
 		run->argv[argc++] = dev->bdf;
 	}

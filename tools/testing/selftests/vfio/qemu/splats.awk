@@ -17,7 +17,8 @@ BEGIN {
 		"Bad page|INFO: task .* blocked for more than|" \
 		"INFO: rcu.* stall|self-detected stall|detected stalls|" \
 		"INFO: trying to register non-static key|" \
-		"suspected memory leaks|unreferenced object"
+		"suspected memory leaks|unreferenced object|nobody cared|" \
+		"DMA-API:|Call Trace:"
 	during = "boot"
 }
 
