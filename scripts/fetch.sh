@@ -150,11 +150,13 @@ import()
 		-c core.bigFileThreshold=1 -c core.compression=1 \
 		-c core.autocrlf=false add -A -f . ||
 		die "importing $PACKAGE $1 failed (disk full?)"
-	tree=$(GIT_INDEX_FILE=$index git --git-dir="$STORE" write-tree)
+	tree=$(GIT_INDEX_FILE=$index git --git-dir="$STORE" write-tree) ||
+		die "importing $PACKAGE $1 failed (disk full?)"
 	commit=$(GIT_AUTHOR_NAME=$who GIT_AUTHOR_EMAIL=root@localhost \
 		 GIT_AUTHOR_DATE=$when GIT_COMMITTER_NAME=$who \
 		 GIT_COMMITTER_EMAIL=root@localhost GIT_COMMITTER_DATE=$when \
-		 git --git-dir="$STORE" commit-tree -m "$PACKAGE $1" "$tree")
+		 git --git-dir="$STORE" commit-tree -m "$PACKAGE $1" "$tree") ||
+		die "importing $PACKAGE $1 failed (disk full?)"
 	git --git-dir="$STORE" update-ref "$(ref_of "$1")" "$commit"
 	rm -rf -- "$src" "$index"
 }
@@ -213,6 +215,16 @@ from_kernel_org()
 	FOUND=$version
 }
 
+# Another version than the pinned one, from an earlier call
+from_cache()
+{
+	FOUND=$(git --git-dir="$STORE" for-each-ref --sort=-version:refname \
+		--format='%(refname:lstrip=3)' "refs/bases/$PACKAGE" \
+		2>/dev/null | head -n 1) || :
+	[ -n "$FOUND" ] || return 1
+	say "note: taking $PACKAGE $FOUND from the cache"
+}
+
 mkdir -p -- "$CACHE" || die "cannot create $CACHE"
 exec 9> "$CACHE/lock"
 flock -n 9 || {
@@ -224,12 +236,9 @@ flock -n 9 || {
 if ! in_store "$VERSION"; then
 	FOUND=
 	if [ -n "${OFFLINE:-}" ]; then
-		FOUND=$(git --git-dir="$STORE" for-each-ref --sort=-version:refname \
-			--format='%(refname:lstrip=3)' "refs/bases/$PACKAGE" \
-			2>/dev/null | head -n 1) || :
-		[ -n "$FOUND" ] || die "no source of $BASE in $CACHE, and OFFLINE is set"
+		from_cache || die "no source of $BASE in $CACHE, and OFFLINE is set"
 	else
-		from_archive || from_kernel_org ||
+		from_archive || from_kernel_org || from_cache ||
 			die "no source of $BASE to be had: no network, or $PACKAGE is gone; LINUX=path takes a tree of your own"
 	fi
 	in_store "$FOUND" || die "$PACKAGE $FOUND did not arrive in $STORE"

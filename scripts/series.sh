@@ -41,11 +41,16 @@ sign=(--signoff) signed=", signed off by $name <$email>"
 [ "${SIGNOFF:-yes}" != no ] || sign=(--no-signoff) signed=
 rm -rf -- "$out.tmp"
 git branch -q -f mail HEAD
-git config branch.mail.description "$(cat -- "$TOP/patches/cover-letter")"
+# The base commit is known here only; what it is made from is known to all.
+git config branch.mail.description "$(cat -- "$TOP/patches/cover-letter"
+	[ -n "$LINUX" ] || printf '\nBased on %s %s.\n' "$PACKAGE" "$VERSION")"
 git format-patch -q \
 	-o "$out.tmp" --cover-letter --cover-from-description=subject \
 	--base="$(git rev-parse base)" ${REROLL:+-v "$REROLL"} --no-renames \
 	"${sign[@]}" --thread=shallow base..mail
 rm -rf -- "$out"
 mv -- "$out.tmp" "$out"
+others=$(git log --format='%an <%ae>' base..mail | sort -u | grep -vxF "$name <$email>" || :)
+[ -z "$signed" ] || [ -z "$others" ] ||
+	say "note: signed off by you, but the author is $others; git rebase --exec 'git commit --amend --reset-author' makes it you"
 say "$(find "$out" -name '*.patch' | wc -l) mails in $out$signed"

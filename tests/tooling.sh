@@ -515,6 +515,8 @@ version_gone()
 		--format='%(refname)')" "refs/bases/$PACKAGE/7.2.10-1"
 	works fetch
 	says 'taking 7\.2\.10-1'
+	FAKE_APT=off works fetch
+	says "note: taking $PACKAGE 7\.2\.10-1 from the cache"
 	ARCHIVE=$T/archive
 	whole
 }
