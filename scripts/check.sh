@@ -247,6 +247,7 @@ check_base()
 
 	BASE=$1
 	load_base
+	lock_builds
 	lay_out series || { count_fail; return; }
 	stock || { count_fail; return; }
 	lay_out series || { count_fail; return; }

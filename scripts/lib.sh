@@ -230,6 +230,17 @@ harness()
 		TEST_MODULES="$TEST_MODULES" JOBS="$JOBS" V="${V:-0}" "$@"
 }
 
+# One call at a time builds in $WORK. What an interrupted one left running
+# holds the lock too, so nothing is built twice at once.
+lock_builds()
+{
+	exec 7> "$WORK/build.lock"
+	flock -n 7 || {
+		say "waiting for another call that builds in $WORK"
+		flock 7
+	}
+}
+
 # The stages that both "make run" and "make check" go through.
 lay_out()
 {

@@ -30,6 +30,7 @@ elif [ ! -f "$HARNESS/plans/$PLAN" ]; then
 fi
 
 "$TOP/scripts/deps.sh" run || exit 1
+lock_builds
 if [ -d "$TREE" ] && { [ -n "$(git -C "$TREE" status --porcelain -uno)" ] ||
    ! git -C "$TREE" merge-base --is-ancestor HEAD refs/series/applied; }; then
 	say "note: $TREE has changes of yours; they are used as they are"
