@@ -303,12 +303,16 @@ reports()
 	watchdog: BUG: soft lockup - CPU#0 stuck for 52s!
 	kmemleak: 3 new suspected memory leaks (see /sys/kernel/debug/kmemleak)
 	list_del corruption. prev->next should be x
+	irq 16: nobody cared (try booting with the "irqpoll" option)
+	DMA-API: vfio-pci 0000:00:04.0: device driver tries to free DMA memory
+	Call Trace:
 	Kernel panic - not syncing: anything
 	END
 	printf 'some_driver: rejected.*\ta reason\nWARNING: known thing\ta reason\n' \
 		>> "$T/qemu/known-splats"
 	cp -- "$T/fail/console.log" "$T/said/"
-	echo '[    9.2] WARNING: known thing' >> "$T/said/console.log"
+	printf '[    9.2] WARNING: known thing\n[    9.3] Call Trace:\n' \
+		>> "$T/said/console.log"
 	works verdict said
 	cp -- "$TOP/tools/testing/selftests/vfio/qemu/known-splats" "$T/qemu/"
 }

@@ -18,7 +18,7 @@ BEGIN {
 		"INFO: rcu.* stall|self-detected stall|detected stalls|" \
 		"INFO: trying to register non-static key|" \
 		"suspected memory leaks|unreferenced object|nobody cared|" \
-		"DMA-API:|Call Trace:"
+		"DMA-API:"
 	during = "boot"
 }
 
@@ -36,6 +36,7 @@ FILENAME == ARGV[1] {
 	sub(/.*vfio selftests: /, "")
 	during = $0
 	inside = 0
+	in_known = 0
 	next
 }
 
@@ -45,10 +46,12 @@ FILENAME == ARGV[1] {
 	next
 }
 
-$0 ~ splat {
+# A trace outside of any report is one of a kind that is not listed.
+$0 ~ splat || (!inside && !in_known && /Call Trace:/) {
 	for (i = 1; i <= nr_known; i++) {
 		if ($0 ~ known[i]) {
 			frame = ""
+			in_known = 1
 			next
 		}
 	}
@@ -66,6 +69,7 @@ $0 ~ splat {
 		print "  " frame
 	frame = ""
 	inside = 1
+	in_known = 0
 }
 
 inside {
