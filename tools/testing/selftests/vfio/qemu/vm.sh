@@ -11,7 +11,7 @@
 # guest's console.
 #
 # inputs (environment, the Makefile has the defaults):
-#   QEMU QEMU_MACHINE NR_CPUS MEMORY KERNEL_IMAGE INITRAMFS CONSOLE CMDLINE
+#   QEMU QEMU_MACHINE NR_CPUS MEMORY BAR_SIZE KERNEL_IMAGE INITRAMFS CONSOLE CMDLINE
 #   DEVICE_TABLE DEVICES RESULT_PATH TIMEOUT SLOW V
 # exit codes: 0 the VM ended by itself, 124 $TIMEOUT seconds were over, other
 #   QEMU did not work
@@ -81,7 +81,7 @@ known=$("$QEMU" -device help)
 while read -r name where device more; do
 	[[ -z $name || $name == \#* ]] && continue
 	# shellcheck disable=SC2086 # "more" is a list of arguments
-	add_device "$name" "$where" "$device" $more
+	add_device "$name" "$where" "$device" ${more//\{BAR_SIZE\}/$BAR_SIZE}
 done < "$DEVICE_TABLE"
 
 for name in $DEVICES; do
