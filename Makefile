@@ -3,8 +3,12 @@
 # "make help" lists the targets; README.md explains.
 
 # "make check" takes all bases, or the one that is asked for.
-BASES ?= $(if $(filter undefined,$(origin BASE)),7.2 7.3,$(BASE))
-BASE ?= 7.2
+ifeq ($(origin BASE),undefined)
+BASES ?= 7.2 7.3
+BASE := 7.2
+else
+BASES ?= $(BASE)
+endif
 
 # What is not set is left to the scripts: an empty variable would be set.
 $(foreach v,BASE BASES DEBUG_BASES LINUX BUILD CACHE JOBS V FORCE DEBUG PLAN OUT \

@@ -121,6 +121,7 @@ timeout --foreground -k 5 "$TIMEOUT" "$QEMU" "${args[@]}" \
 	< /dev/null 2> "$RESULT_PATH/qemu.log" |
 	tee "$RESULT_PATH/results.ktap" |
 	awk -v all="${V:-0}" \
-		'all > 0 || /^(not )?ok |^Bail out!|^# (kernel|device) |BAR [0-9]+ mapped at/ { print; fflush() }' ||
+		'all > 0 || /^(not )?ok |^Bail out!|^# (kernel|device) / ||
+		 /BAR [0-9]+ mapped at/ { print; fflush() }' ||
 	status=${PIPESTATUS[0]}
 exit "$status"
