@@ -25,6 +25,8 @@ bison command:bison
 bc command:bc
 perl command:perl
 rsync command:rsync
+kmod command:depmod
+cpio command:cpio
 xz-utils command:xz
 ca-certificates /etc/ssl/certs/ca-certificates.crt
 curl command:curl

@@ -130,6 +130,8 @@ keep_changes()
 	[ -z "$(git -C "$TREE" status --porcelain -uno)" ] ||
 		die "$TREE has uncommitted changes; commit them and 'make refresh', or drop them with 'git checkout .' there"
 	git -C "$TREE" merge-base --is-ancestor HEAD refs/series/applied && return 0
+	# A call that was killed after its checkout: made of patches as well.
+	git -C "$TREE" merge-base --is-ancestor HEAD refs/series/new 2>/dev/null && return 0
 	[ -n "${FORCE:-}" ] ||
 		die "$TREE has commits that are in no patch; 'make refresh' writes them back, FORCE=1 puts them on a branch and goes on"
 	saved=saved-$(date +%Y%m%d-%H%M%S)
