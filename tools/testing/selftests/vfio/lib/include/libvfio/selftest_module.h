@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#ifndef SELFTESTS_VFIO_LIB_INCLUDE_LIBVFIO_SELFTEST_MODULE_H
+#define SELFTESTS_VFIO_LIB_INCLUDE_LIBVFIO_SELFTEST_MODULE_H
+
+#include <stdbool.h>
+
+#include <linux/types.h>
+
+/*
+ * What the module vfio_selftest sees and does. Everything gives -EOPNOTSUPP if
+ * it is not loaded, which is what to skip a test for.
+ */
+
+/* What the page tables say about an address. -ENOENT if nothing is mapped. */
+struct pfnmap {
+	u64 pfn;
+	u64 page_size;
+	bool writable;
+	char cache[8];		/* "nc", "wc" or "other" */
+};
+
+int pfnmap_get(const void *addr, struct pfnmap *pfnmap);
+
+/*
+ * A fence that is not signalled until fence_signal(). Return: an fd of it.
+ * fence_add() makes all who wait for a DMA-BUF wait for the fence, too.
+ */
+int fence_create(void);
+void fence_add(int fence, int dmabuf_fd);
+void fence_signal(int fence);
+
+/*
+ * An importer of a DMA-BUF, which lets go at once when it is told to. Return: an
+ * fd, to be closed to get rid of it.
+ *
+ * importer_told() is how many times that has happened, with the power state that
+ * the device was in the last time.
+ */
+int importer_create(const char *bdf, int dmabuf_fd);
+int importer_told(int importer, int *power);
+
+/* Let the device enter D1, until the returned fd is closed. */
+int d1_allow(const char *bdf);
+
+/* Make the next write to @offset of the device's config space fail. */
+int config_write_fail(const char *bdf, int offset);
+void config_write_fail_end(void);
+
+#endif /* SELFTESTS_VFIO_LIB_INCLUDE_LIBVFIO_SELFTEST_MODULE_H */

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <sys/resource.h>
+
+#include <linux/types.h>
+
+#include <libvfio.h>
+
+/* Where a thread goes on if its access faults. */
+struct access {
+	sigjmp_buf env;
+};
+
+/* NULL while it is in none. */
+static __thread struct access *current_access;
+
+static pthread_once_t access_once = PTHREAD_ONCE_INIT;
+
+static void access_fault(int sig)
+{
+	/* Not one of ours: let it happen again, without the handler. */
+	if (!current_access) {
+		signal(sig, SIG_DFL);
+		return;
+	}
+
+	siglongjmp(current_access->env, sig);
+}
+
+static void access_init(void)
+{
+	struct sigaction sa = {
+		.sa_handler = access_fault,
+		/* Left by siglongjmp(), which does not restore the mask. */
+		.sa_flags = SA_NODEFER,
+	};
+
+	VFIO_ASSERT_EQ(sigaction(SIGBUS, &sa, NULL), 0);
+	VFIO_ASSERT_EQ(sigaction(SIGSEGV, &sa, NULL), 0);
+}
+
+static int access_error(int sig)
+{
+	current_access = NULL;
+	return sig == SIGBUS ? -EFAULT : -EACCES;
+}
+
+int try_read32(const volatile void *addr, u32 *val)
+{
+	struct access access;
+	int sig;
+
+	pthread_once(&access_once, access_init);
+
+	sig = sigsetjmp(access.env, 0);
+	if (sig)
+		return access_error(sig);
+
+	current_access = &access;
+	*val = *(const volatile u32 *)addr;
+	current_access = NULL;
+
+	return 0;
+}
+
+int try_write32(volatile void *addr, u32 val)
+{
+	struct access access;
+	int sig;
+
+	pthread_once(&access_once, access_init);
+
+	sig = sigsetjmp(access.env, 0);
+	if (sig)
+		return access_error(sig);
+
+	current_access = &access;
+	*(volatile u32 *)addr = val;
+	current_access = NULL;
+
+	return 0;
+}
+
+long thread_faults(void)
+{
+	struct rusage usage;
+
+	VFIO_ASSERT_EQ(getrusage(RUSAGE_THREAD, &usage), 0);
+	return usage.ru_minflt + usage.ru_majflt;
+}
+
+int try_read32_faults(const volatile void *addr, u32 *val, long *faults)
+{
+	static u32 warm;
+	long before;
+	int ret;
+
+	/* Whatever the steps below touch is there after this. */
+	before = thread_faults();
+	ret = try_read32(&warm, val);
+	VFIO_ASSERT_EQ(ret, 0);
+	*faults = thread_faults() - before;
+
+	before = thread_faults();
+	ret = try_read32(addr, val);
+	*faults = thread_faults() - before;
+
+	return ret;
+}
+
+bool proc_map_find(const void *addr, struct proc_map *map)
+{
+	char line[512];
+	bool found = false;
+	FILE *maps;
+
+	maps = fopen("/proc/self/maps", "re");
+	VFIO_ASSERT_NOT_NULL(maps);
+
+	while (!found && fgets(line, sizeof(line), maps)) {
+		u64 start, end;
+		int name = 0, nr;
+
+		memset(map, 0, sizeof(*map));
+		nr = sscanf(line, "%" SCNx64 "-%" SCNx64 " %7s %" SCNx64 " %*s %" SCNu64 " %n",
+			    &start, &end, map->prot, &map->pgoff, &map->inode, &name);
+		VFIO_ASSERT_EQ(nr, 5);
+		map->start = (void *)start;
+		map->end = (void *)end;
+		if (name)
+			snprintf(map->name, sizeof(map->name), "%.*s",
+				 (int)strcspn(line + name, "\n"), line + name);
+		found = addr >= map->start && addr < map->end;
+	}
+	fclose(maps);
+
+	return found;
+}
+
+bool proc_map_has_flags(const void *vaddr, const char *wanted)
+{
+	char start[32], line[512], flag[4];
+	bool here = false, all = true;
+	FILE *smaps;
+
+	smaps = fopen("/proc/self/smaps", "re");
+	VFIO_ASSERT_NOT_NULL(smaps);
+	snprintf_assert(start, sizeof(start), "%lx-", (unsigned long)vaddr);
+	while (fgets(line, sizeof(line), smaps)) {
+		if (!strncmp(line, start, strlen(start)))
+			here = true;
+		else if (here && !strncmp(line, "VmFlags:", 8))
+			break;
+	}
+	fclose(smaps);
+	VFIO_ASSERT_TRUE(here);
+
+	for (; *wanted; wanted += 2) {
+		snprintf_assert(flag, sizeof(flag), " %.2s", wanted);
+		all &= !!strstr(line, flag);
+	}
+	if (!all)
+		fprintf(stderr, "# %s", line);
+
+	return all;
+}

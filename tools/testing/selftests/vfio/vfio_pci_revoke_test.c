@@ -1,0 +1,1840 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What takes the BARs of a device out of reach, and what gives them back
+ *
+ * Each event is looked at from all that can reach a BAR: a mapping of the device
+ * fd, a mapping of an exported DMA-BUF, and iommufd as an importer of one.
+ *
+ *   what there was before the event has been taken away by it, even if the BAR
+ *     is back when the event is over: a mapping has to fault its page in again,
+ *     the IOMMU does not translate what was imported;
+ *   while the BAR is out of reach an access raises SIGBUS, and what could be
+ *     imported cannot;
+ *   afterwards all of it works, and only then: the end of one event does not
+ *     end another that is still going on.
+ *
+ * Events that the device lacks (resets, power states) are skipped. So is what
+ * the IOMMU does not tell. With a second device of the same set (on the same
+ * bus) as another argument, that one is watched while the first is reset.
+ *
+ * That a hot reset revokes after the device is in D0 (D15) can be seen from D1
+ * only, because D3hot has revoked everything already.
+ *
+ * Cases on a command write that fails, on importers that do not let go, and on
+ * D1 need the module vfio_selftest. Those on errors need aer_inject, and a device
+ * behind a port that reports errors; if there is a second device, that must be
+ * behind the same one. O_PATH references (D11) prove something only with
+ * KASAN and SLUB_RCU_DEBUG in the kernel, the lock order (D12) with lockdep, on
+ * a device with ATS and FLR.
+ *
+ * Specification: 5.3, 5.4, 6.3, 6.7, 7.1 to 7.3, 7.5 to 7.7, 7.9, 10.
+ * Defects: D3, D4, D7, D8, D10 to D16, D19, D21, D23.
+ */
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include <linux/limits.h>
+#include <linux/membarrier.h>
+#include <linux/sizes.h>
+#include <linux/vfio.h>
+
+#include <libvfio.h>
+
+#include "kselftest_harness.h"
+
+/* The most that anything which has to come about by itself may take. */
+#define LIMIT_SECONDS 10
+
+#define IOVA SZ_1G
+
+static char **device_bdfs;
+static int nr_devices;
+static char *device_driver;
+static size_t page_size;
+static pid_t main_pid;
+
+/* Tried once, because some devices take seconds to find that they cannot. */
+static bool have_hot_reset, have_bus_reset;
+
+enum way { DEVICE_FD, EXPORTED, IMPORTER };
+
+/* One way to reach a page of a BAR. */
+struct view {
+	enum way way;
+	struct iommu *iommu;
+	struct vfio_pci_device *device;
+	int bar;
+	int fd;			/* of the DMA-BUF, -1 without */
+	void *vaddr;		/* NULL if not mapped */
+	iova_t iova;
+};
+
+static time_t now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec;
+}
+
+static void view_export(struct view *view)
+{
+	view->fd = vfio_pci_dma_buf_export(view->device, view->bar, 0, page_size);
+}
+
+/* Begin to use it. */
+static int view_use(struct view *view)
+{
+	if (view->way == IMPORTER)
+		return __iommu_map_dma_buf(view->iommu, view->fd, page_size,
+					   view->iova);
+
+	if (view->way == EXPORTED)
+		view->vaddr = vfio_pci_dma_buf_mmap(view->fd, 0, page_size);
+	else
+		view->vaddr = vfio_pci_bar_mmap(view->device, view->bar, 0,
+						page_size);
+
+	return 0;
+}
+
+static void view_unuse(struct view *view)
+{
+	if (view->way == IMPORTER) {
+		VFIO_ASSERT_EQ(__iommu_unmap_dma_buf(view->iommu, view->iova,
+						     page_size), 0);
+	} else if (view->vaddr) {
+		VFIO_ASSERT_EQ(munmap(view->vaddr, page_size), 0);
+		view->vaddr = NULL;
+	}
+}
+
+static bool view_open(struct view *view, enum way way, struct iommu *iommu,
+		      struct vfio_pci_device *device)
+{
+	*view = (struct view) {
+		.way = way,
+		.iommu = iommu,
+		.device = device,
+		.fd = -1,
+		.iova = IOVA,
+	};
+
+	view->bar = vfio_pci_bar_find(device, page_size, true);
+	if (view->bar < 0)
+		view->bar = vfio_pci_bar_find(device, page_size, false);
+
+	return view->bar >= 0;
+}
+
+/* In use, nothing has been taken away: no fault, the IOMMU translates. */
+static void expect_established(struct __test_metadata *_metadata,
+			       struct view *view)
+{
+	long faults;
+	u32 val;
+	int ret;
+
+	if (view->way == IMPORTER) {
+		ret = iommu_translates(view->device->bdf, view->iova);
+		if (ret != -EOPNOTSUPP)
+			EXPECT_EQ(1, ret);
+		return;
+	}
+
+	EXPECT_EQ(0, try_read32_faults(view->vaddr, &val, &faults));
+	EXPECT_EQ(0, faults);
+}
+
+static void expect_revoked(struct __test_metadata *_metadata, struct view *view)
+{
+	int ret;
+	u32 val;
+
+	if (view->way == IMPORTER) {
+		ret = iommu_translates(view->device->bdf, view->iova);
+		if (ret != -EOPNOTSUPP)
+			EXPECT_EQ(0, ret);
+		EXPECT_EQ(-ENODEV, __iommu_map_dma_buf(view->iommu, view->fd,
+						       page_size,
+						       view->iova + SZ_2M));
+		return;
+	}
+
+	EXPECT_EQ(-EFAULT, try_read32(view->vaddr, &val));
+	EXPECT_EQ(-EFAULT, try_read32(view->vaddr + page_size - 4, &val));
+}
+
+/*
+ * Usable, but by a fault, or a new import: what there was is gone.
+ *
+ * A reset of another function may have left the device alone, which is for the
+ * caller to know.
+ */
+static void expect_restored(struct __test_metadata *_metadata, struct view *view)
+{
+	long faults;
+	u32 val;
+	int ret;
+
+	if (view->way == IMPORTER) {
+		ret = iommu_translates(view->device->bdf, view->iova);
+		if (ret != -EOPNOTSUPP)
+			EXPECT_EQ(0, ret);
+		view_unuse(view);
+		EXPECT_EQ(0, view_use(view));
+		ret = iommu_translates(view->device->bdf, view->iova);
+		if (ret != -EOPNOTSUPP)
+			EXPECT_EQ(1, ret);
+		return;
+	}
+
+	EXPECT_EQ(0, try_read32_faults(view->vaddr, &val, &faults));
+	EXPECT_EQ(1, faults);
+	expect_established(_metadata, view);
+}
+
+FIXTURE(revoke) {
+	struct iommu *iommu;
+	struct vfio_pci_device *device;
+	struct view view;
+};
+
+FIXTURE_VARIANT(revoke) {
+	enum way way;
+};
+
+FIXTURE_VARIANT_ADD(revoke, device_fd) {
+	.way = DEVICE_FD,
+};
+
+FIXTURE_VARIANT_ADD(revoke, exported) {
+	.way = EXPORTED,
+};
+
+FIXTURE_VARIANT_ADD(revoke, importer) {
+	.way = IMPORTER,
+};
+
+FIXTURE_SETUP(revoke)
+{
+	u32 val;
+
+	self->iommu = iommu_init(MODE_IOMMUFD);
+	self->device = vfio_pci_device_init(device_bdfs[0], self->iommu);
+	vfio_pci_bars_unmap(self->device);
+
+	if (!view_open(&self->view, variant->way, self->iommu, self->device))
+		SKIP(return, "%s has no mappable BAR of a page\n", device_bdfs[0]);
+	if (variant->way != DEVICE_FD)
+		view_export(&self->view);
+	ASSERT_EQ(0, view_use(&self->view));
+	if (variant->way != IMPORTER)
+		ASSERT_EQ(0, try_read32(self->view.vaddr, &val));
+	expect_established(_metadata, &self->view);
+}
+
+FIXTURE_TEARDOWN(revoke)
+{
+	if (self->device)
+		vfio_pci_device_cleanup(self->device);
+	iommu_cleanup(self->iommu);
+}
+
+TEST_F(revoke, decode)
+{
+	int i;
+
+	for (i = 0; i < 3; i++) {
+		vfio_pci_decode_set(self->device, false);
+		expect_revoked(_metadata, &self->view);
+		/* Once more changes nothing. */
+		vfio_pci_decode_set(self->device, false);
+		expect_revoked(_metadata, &self->view);
+
+		vfio_pci_decode_set(self->device, true);
+		expect_restored(_metadata, &self->view);
+		vfio_pci_decode_set(self->device, true);
+		expect_established(_metadata, &self->view);
+	}
+}
+
+/* The low byte is enough, and the high byte is none of its business. */
+TEST_F(revoke, decode_bytes)
+{
+	u8 low = vfio_pci_config_readb(self->device, PCI_COMMAND);
+	u8 high = vfio_pci_config_readb(self->device, PCI_COMMAND + 1);
+
+	vfio_pci_config_writeb(self->device, PCI_COMMAND + 1, high);
+	expect_established(_metadata, &self->view);
+
+	vfio_pci_config_writeb(self->device, PCI_COMMAND, low & ~PCI_COMMAND_MEMORY);
+	expect_revoked(_metadata, &self->view);
+	vfio_pci_config_writeb(self->device, PCI_COMMAND + 1, high);
+	expect_revoked(_metadata, &self->view);
+	vfio_pci_config_writeb(self->device, PCI_COMMAND, low | PCI_COMMAND_MEMORY);
+	expect_restored(_metadata, &self->view);
+}
+
+/* Resets. Each is tried with decoding on, and with decoding off. */
+static void try_reset(struct __test_metadata *_metadata, struct view *view,
+		      int (*reset)(struct view *view))
+{
+	/* What was there is gone, but comes back. */
+	ASSERT_EQ(0, reset(view));
+	expect_restored(_metadata, view);
+
+	/* It does not turn decoding on. */
+	vfio_pci_decode_set(view->device, false);
+	expect_revoked(_metadata, view);
+	ASSERT_EQ(0, reset(view));
+	expect_revoked(_metadata, view);
+	vfio_pci_decode_set(view->device, true);
+	expect_restored(_metadata, view);
+
+	ASSERT_EQ(0, reset(view));
+	expect_restored(_metadata, view);
+}
+
+static int do_device_reset(struct view *view)
+{
+	return __vfio_pci_reset(view->device);
+}
+
+static int do_hot_reset(struct view *view)
+{
+	if (!have_hot_reset)
+		return -ENODEV;
+	return __vfio_pci_hot_reset(view->device);
+}
+
+static int do_sysfs_reset(struct view *view)
+{
+	return __sysfs_reset(view->device->bdf);
+}
+
+static int do_flr(struct view *view)
+{
+	return __vfio_pci_flr(view->device);
+}
+
+TEST_F(revoke, device_reset)
+{
+	if (!(self->device->info.flags & VFIO_DEVICE_FLAGS_RESET))
+		SKIP(return, "%s cannot be reset\n", device_bdfs[0]);
+
+	try_reset(_metadata, &self->view, do_device_reset);
+}
+
+TEST_F(revoke, hot_reset)
+{
+	if (!have_hot_reset)
+		SKIP(return, "%s has no hot reset\n", device_bdfs[0]);
+
+	try_reset(_metadata, &self->view, do_hot_reset);
+}
+
+/* D14: not by way of VFIO. */
+TEST_F(revoke, sysfs_reset)
+{
+	int ret = __sysfs_reset(device_bdfs[0]);
+
+	if (ret)
+		SKIP(return, "%s has no reset in sysfs: %s\n", device_bdfs[0],
+		     strerror(-ret));
+
+	expect_restored(_metadata, &self->view);
+	try_reset(_metadata, &self->view, do_sysfs_reset);
+}
+
+/* D14, by the port above: that of all devices on the bus. */
+static int do_bus_reset(struct view *view)
+{
+	char path[PATH_MAX];
+	int fd, ret = 0;
+
+	if (!have_bus_reset)
+		return -ENODEV;
+
+	snprintf_assert(path, sizeof(path),
+			"/sys/bus/pci/devices/%s/../reset_subordinate",
+			view->device->bdf);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (write(fd, "1", 1) < 0)
+		ret = -errno;
+	close(fd);
+
+	return ret;
+}
+
+TEST_F(revoke, bus_reset)
+{
+	if (!have_bus_reset)
+		SKIP(return, "%s has no port that resets its bus\n",
+		     device_bdfs[0]);
+
+	try_reset(_metadata, &self->view, do_bus_reset);
+}
+
+TEST_F(revoke, flr)
+{
+	if (__vfio_pci_flr(self->device) == -ENODEV)
+		SKIP(return, "%s has no FLR\n", device_bdfs[0]);
+
+	expect_restored(_metadata, &self->view);
+	try_reset(_metadata, &self->view, do_flr);
+}
+
+/* Several in a row, none of which may spoil the next. */
+TEST_F(revoke, resets_mixed)
+{
+	int (* const resets[])(struct view *view) = {
+		do_device_reset, do_hot_reset, do_sysfs_reset, do_bus_reset, do_flr,
+	};
+	struct view *view = &self->view;
+	bool any = false;
+	int i, j;
+
+	for (i = 0; i < 2; i++) {
+		for (j = 0; j < ARRAY_SIZE(resets); j++) {
+			if (resets[j](view))
+				continue;
+			any = true;
+			vfio_pci_decode_set(self->device, false);
+			expect_revoked(_metadata, &self->view);
+			vfio_pci_decode_set(self->device, true);
+			expect_restored(_metadata, &self->view);
+		}
+	}
+	if (!any)
+		SKIP(return, "%s cannot be reset\n", device_bdfs[0]);
+}
+
+TEST_F(revoke, d3hot)
+{
+	int i;
+
+	if (__vfio_pci_power_state_set(self->device, 0))
+		SKIP(return, "%s has no power management\n", device_bdfs[0]);
+	/* That was where it is. */
+	if (self->view.way != IMPORTER)
+		expect_established(_metadata, &self->view);
+
+	for (i = 0; i < 2; i++) {
+		ASSERT_EQ(0, __vfio_pci_power_state_set(self->device, 3));
+		expect_revoked(_metadata, &self->view);
+		/* Decoding makes no difference there. */
+		vfio_pci_decode_set(self->device, false);
+		expect_revoked(_metadata, &self->view);
+		vfio_pci_decode_set(self->device, true);
+		expect_revoked(_metadata, &self->view);
+
+		ASSERT_EQ(0, __vfio_pci_power_state_set(self->device, 0));
+		expect_restored(_metadata, &self->view);
+	}
+
+	/* Off on the way there, off on the way back. */
+	vfio_pci_decode_set(self->device, false);
+	ASSERT_EQ(0, __vfio_pci_power_state_set(self->device, 3));
+	ASSERT_EQ(0, __vfio_pci_power_state_set(self->device, 0));
+	expect_revoked(_metadata, &self->view);
+	vfio_pci_decode_set(self->device, true);
+	expect_restored(_metadata, &self->view);
+}
+
+/* A reset brings it to D0, and what could not be reached in D3 can be then. */
+TEST_F(revoke, d3hot_reset)
+{
+	if (__vfio_pci_power_state_set(self->device, 0) ||
+	    !(self->device->info.flags & VFIO_DEVICE_FLAGS_RESET))
+		SKIP(return, "%s has no power management or no reset\n",
+		     device_bdfs[0]);
+
+	ASSERT_EQ(0, __vfio_pci_power_state_set(self->device, 3));
+	expect_revoked(_metadata, &self->view);
+	ASSERT_EQ(0, __vfio_pci_reset(self->device));
+	expect_restored(_metadata, &self->view);
+
+	ASSERT_EQ(0, __vfio_pci_power_state_set(self->device, 3));
+	if (!do_hot_reset(&self->view))
+		expect_restored(_metadata, &self->view);
+}
+
+TEST_F(revoke, low_power)
+{
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		ASSERT_EQ(0, __vfio_pci_low_power_enter(self->device, -1));
+		expect_revoked(_metadata, &self->view);
+		EXPECT_EQ(-EINVAL, __vfio_pci_low_power_enter(self->device, -1));
+
+		/* Other calls wake it for as long as they take, no longer. */
+		vfio_pci_config_readw(self->device, PCI_VENDOR_ID);
+		expect_revoked(_metadata, &self->view);
+		vfio_pci_decode_set(self->device, true);
+		expect_revoked(_metadata, &self->view);
+
+		ASSERT_EQ(0, __vfio_pci_low_power_exit(self->device));
+		expect_restored(_metadata, &self->view);
+		ASSERT_EQ(0, __vfio_pci_low_power_exit(self->device));
+		if (self->view.way != IMPORTER)
+			expect_established(_metadata, &self->view);
+	}
+
+	/* The exit does not turn decoding on, and decoding is no exit. */
+	vfio_pci_decode_set(self->device, false);
+	ASSERT_EQ(0, __vfio_pci_low_power_enter(self->device, -1));
+	ASSERT_EQ(0, __vfio_pci_low_power_exit(self->device));
+	expect_revoked(_metadata, &self->view);
+	ASSERT_EQ(0, __vfio_pci_low_power_enter(self->device, -1));
+	vfio_pci_decode_set(self->device, true);
+	expect_revoked(_metadata, &self->view);
+	ASSERT_EQ(0, __vfio_pci_low_power_exit(self->device));
+	expect_restored(_metadata, &self->view);
+}
+
+/* A reset in low power is no exit either. */
+TEST_F(revoke, low_power_reset)
+{
+	int (* const resets[])(struct view *) = {
+		do_device_reset, do_hot_reset, do_sysfs_reset, do_flr,
+	};
+	bool any = false;
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(resets); i++) {
+		ASSERT_EQ(0, __vfio_pci_low_power_enter(self->device, -1));
+		any |= !resets[i](&self->view);
+		expect_revoked(_metadata, &self->view);
+		ASSERT_EQ(0, __vfio_pci_low_power_exit(self->device));
+		expect_restored(_metadata, &self->view);
+	}
+	if (!any)
+		SKIP(return, "%s cannot be reset\n", device_bdfs[0]);
+}
+
+/* Nothing tells when the device has gone to sleep. */
+static bool wait_suspended(const char *bdf)
+{
+	time_t end = now() + LIMIT_SECONDS;
+	char path[PATH_MAX], status[32];
+	int fd, len;
+
+	snprintf_assert(path, sizeof(path),
+			"/sys/bus/pci/devices/%s/power/runtime_status", bdf);
+	while (now() < end) {
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+		if (fd < 0)
+			return false;
+		len = read(fd, status, sizeof(status) - 1);
+		close(fd);
+		status[len < 0 ? 0 : len] = '\0';
+		if (!strcmp(status, "suspended\n"))
+			return true;
+		sched_yield();
+	}
+
+	return false;
+}
+
+static bool is_readable(int fd)
+{
+	struct pollfd pfd = { .fd = fd, .events = POLLIN };
+
+	return poll(&pfd, 1, 0) == 1;
+}
+
+/* D13: whoever wakes the device ends its low power, no exit needed. */
+TEST_F(revoke, low_power_wakeup)
+{
+	int eventfd_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), i;
+	u64 count;
+
+	ASSERT_LE(0, eventfd_fd);
+	for (i = 0; i < 2; i++) {
+		ASSERT_EQ(0, __vfio_pci_low_power_enter(self->device, eventfd_fd));
+		if (self->view.way != IMPORTER)
+			expect_revoked(_metadata, &self->view);
+		if (!wait_suspended(device_bdfs[0])) {
+			__vfio_pci_low_power_exit(self->device);
+			SKIP(return, "%s does not suspend\n", device_bdfs[0]);
+		}
+		EXPECT_FALSE(is_readable(eventfd_fd));
+
+		vfio_pci_config_readw(self->device, PCI_VENDOR_ID);
+		EXPECT_TRUE(is_readable(eventfd_fd));
+		ASSERT_EQ(8, read(eventfd_fd, &count, sizeof(count)));
+		expect_restored(_metadata, &self->view);
+	}
+
+	/* Awake, but with decoding off. */
+	vfio_pci_decode_set(self->device, false);
+	ASSERT_EQ(0, __vfio_pci_low_power_enter(self->device, eventfd_fd));
+	ASSERT_TRUE(wait_suspended(device_bdfs[0]));
+	vfio_pci_config_readw(self->device, PCI_VENDOR_ID);
+	EXPECT_TRUE(is_readable(eventfd_fd));
+	expect_revoked(_metadata, &self->view);
+	vfio_pci_decode_set(self->device, true);
+	expect_restored(_metadata, &self->view);
+	ASSERT_EQ(0, close(eventfd_fd));
+}
+
+/* An eventfd for what is not an interrupt. -1 if the device has no such event. */
+static int event_open(struct vfio_pci_device *device, int index)
+{
+	struct {
+		struct vfio_irq_set set;
+		s32 fd;
+	} __packed irq = {
+		.set = {
+			.argsz = sizeof(irq),
+			.flags = VFIO_IRQ_SET_DATA_EVENTFD |
+				 VFIO_IRQ_SET_ACTION_TRIGGER,
+			.index = index,
+			.count = 1,
+		},
+		.fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC),
+	};
+
+	VFIO_ASSERT_GE(irq.fd, 0);
+	if (ioctl(device->fd, VFIO_DEVICE_SET_IRQS, &irq)) {
+		close(irq.fd);
+		return -1;
+	}
+
+	return irq.fd;
+}
+
+#define ERROR_BEGINS "ERROR_EVENT=BEGIN_RECOVERY"
+#define ERROR_OVER "ERROR_EVENT=SUCCESSFUL_RECOVERY"
+#define ERROR_FAILED "ERROR_EVENT=FAILED_RECOVERY"
+
+/* Importers are told a moment later than what is mapped is taken away. */
+static void expect_revoked_soon(struct __test_metadata *_metadata, struct view *view)
+{
+	time_t end = now() + LIMIT_SECONDS;
+
+	while (view->way == IMPORTER && now() < end &&
+	       iommu_translates(view->device->bdf, view->iova) == 1)
+		sched_yield();
+	expect_revoked(_metadata, view);
+}
+
+/*
+ * A fatal error, which the PCI core recovers from by resetting the link. What is
+ * left of config space then does not decode memory, and userspace turns that on.
+ */
+TEST_F(revoke, error)
+{
+	int error_fd = event_open(self->device, VFIO_PCI_ERR_IRQ_INDEX);
+	int uevents = uevent_open(), ret, i, nr_early = 0;
+	u32 before, after;
+	u64 count;
+
+	before = vfio_pci_bar_read32(self->device, self->view.bar, 0);
+	ret = __port_error_inject(device_bdfs[0], true);
+	if (ret)
+		SKIP(return, "No error of a port above %s: %s\n", device_bdfs[0],
+		     strerror(-ret));
+
+	for (i = 0; i < 3; i++) {
+		if (i)
+			ASSERT_EQ(0, __port_error_inject(device_bdfs[0], true));
+
+		/* By the time that this is known, it has happened. */
+		ASSERT_TRUE(uevent_get(uevents, device_bdfs[0], ERROR_BEGINS,
+				       LIMIT_SECONDS * 1000));
+		expect_revoked_soon(_metadata, &self->view);
+		/* A device that is not PCIe has no such event. */
+		if (error_fd >= 0) {
+			ASSERT_EQ(8, read(error_fd, &count, sizeof(count)));
+			EXPECT_EQ(1, count);
+		}
+		if (!uevent_get(uevents, device_bdfs[0], ERROR_OVER, 0)) {
+			nr_early++;
+			ASSERT_TRUE(uevent_get(uevents, device_bdfs[0], ERROR_OVER,
+					       LIMIT_SECONDS * 1000));
+		}
+
+		/* Decoding is off, and the BAR is gone until it is on. */
+		expect_revoked(_metadata, &self->view);
+		EXPECT_FALSE(vfio_pci_config_readw(self->device, PCI_COMMAND) &
+			     PCI_COMMAND_MEMORY);
+		if (i == 1) {
+			vfio_pci_decode_set(self->device, false);
+			expect_revoked(_metadata, &self->view);
+		}
+		vfio_pci_decode_set(self->device, true);
+		expect_restored(_metadata, &self->view);
+
+		/* There is something, where nothing gives all ones. */
+		after = vfio_pci_bar_read32(self->device, self->view.bar, 0);
+		if (before != ~0U)
+			EXPECT_NE(~0U, after);
+	}
+	/* That it was always over by then would prove little. */
+	EXPECT_LT(0, nr_early);
+
+	if (error_fd >= 0)
+		ASSERT_EQ(0, close(error_fd));
+	ASSERT_EQ(0, close(uevents));
+}
+
+/* Decoding that is turned on too early does not help. */
+TEST_F(revoke, error_decode)
+{
+	int uevents = uevent_open(), ret;
+	time_t end = now() + LIMIT_SECONDS;
+	bool over;
+
+	ret = __port_error_inject(device_bdfs[0], true);
+	if (ret)
+		SKIP(return, "No error of a port above %s: %s\n", device_bdfs[0],
+		     strerror(-ret));
+
+	ASSERT_TRUE(uevent_get(uevents, device_bdfs[0], ERROR_BEGINS,
+			       LIMIT_SECONDS * 1000));
+	do {
+		vfio_pci_decode_set(self->device, true);
+		over = uevent_get(uevents, device_bdfs[0], ERROR_OVER, 10);
+	} while (!over && now() < end);
+	ASSERT_TRUE(over);
+
+	vfio_pci_decode_set(self->device, true);
+	expect_restored(_metadata, &self->view);
+	ASSERT_EQ(0, close(uevents));
+}
+
+/* Nothing is reset for an error that is not fatal. */
+TEST_F(revoke, error_not_fatal)
+{
+	int uevents = uevent_open(), ret;
+
+	if (nr_devices > 1)
+		SKIP(return, "Here it is another device that decides\n");
+
+	ret = __port_error_inject(device_bdfs[0], false);
+	if (ret)
+		SKIP(return, "No error of a port above %s: %s\n", device_bdfs[0],
+		     strerror(-ret));
+
+	ASSERT_TRUE(uevent_get(uevents, device_bdfs[0], ERROR_OVER,
+			       LIMIT_SECONDS * 1000));
+	expect_established(_metadata, &self->view);
+	ASSERT_EQ(0, close(uevents));
+}
+
+/* D16: what comes to be while the BARs are out of reach is out of reach. */
+TEST_F(revoke, made_while_revoked)
+{
+	struct view late;
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		if (!i)
+			vfio_pci_decode_set(self->device, false);
+		else
+			ASSERT_EQ(0, __vfio_pci_low_power_enter(self->device, -1));
+
+		late = self->view;
+		late.iova += SZ_4M;
+		if (variant->way != DEVICE_FD)
+			view_export(&late);
+		if (variant->way != IMPORTER)
+			ASSERT_EQ(0, view_use(&late));
+		expect_revoked(_metadata, &late);
+
+		if (!i)
+			vfio_pci_decode_set(self->device, true);
+		else
+			ASSERT_EQ(0, __vfio_pci_low_power_exit(self->device));
+		if (variant->way == IMPORTER) {
+			EXPECT_EQ(0, view_use(&late));
+			expect_established(_metadata, &late);
+		} else {
+			expect_restored(_metadata, &late);
+		}
+		expect_restored(_metadata, &self->view);
+
+		view_unuse(&late);
+		if (late.fd >= 0)
+			ASSERT_EQ(0, close(late.fd));
+	}
+}
+
+/* D3, D4: close, with decoding on and off. A mapping of the device fd stays. */
+static void try_close(struct __test_metadata *_metadata, struct view *view)
+{
+	struct iommu *iommu = view->iommu;
+	u32 val;
+
+	vfio_pci_device_cleanup(view->device);
+
+	if (view->way == IMPORTER) {
+		EXPECT_EQ(-ENODEV, __iommu_map_dma_buf(iommu, view->fd, page_size,
+						       IOVA + SZ_2M));
+	} else if (view->way == EXPORTED) {
+		EXPECT_EQ(-EFAULT, try_read32(view->vaddr, &val));
+		EXPECT_EQ(MAP_FAILED, __vfio_pci_dma_buf_mmap(view->fd, 0, page_size,
+							      PROT_READ));
+		EXPECT_EQ(ENODEV, errno);
+	}
+	view_unuse(view);
+	if (view->fd >= 0)
+		ASSERT_EQ(0, close(view->fd));
+
+	/* It can be opened again, with decoding on. */
+	view->device = vfio_pci_device_init(device_bdfs[0], iommu);
+	EXPECT_TRUE(vfio_pci_config_readw(view->device, PCI_COMMAND) &
+		    PCI_COMMAND_MEMORY);
+}
+
+TEST_F(revoke, close)
+{
+	u32 val;
+
+	if (variant->way == DEVICE_FD) {
+		vfio_pci_device_cleanup(self->device);
+		self->device = NULL;
+		EXPECT_EQ(0, try_read32(self->view.vaddr, &val));
+		view_unuse(&self->view);
+		self->device = vfio_pci_device_init(device_bdfs[0], self->iommu);
+		return;
+	}
+	try_close(_metadata, &self->view);
+	self->device = self->view.device;
+}
+
+TEST_F(revoke, close_decode_off)
+{
+	u32 val;
+
+	vfio_pci_decode_set(self->device, false);
+	expect_revoked(_metadata, &self->view);
+	if (variant->way == DEVICE_FD) {
+		vfio_pci_device_cleanup(self->device);
+		self->device = NULL;
+		EXPECT_EQ(-EFAULT, try_read32(self->view.vaddr, &val));
+		view_unuse(&self->view);
+		self->device = vfio_pci_device_init(device_bdfs[0], self->iommu);
+		return;
+	}
+	try_close(_metadata, &self->view);
+	self->device = self->view.device;
+}
+
+TEST_F(revoke, close_low_power)
+{
+	ASSERT_EQ(0, __vfio_pci_low_power_enter(self->device, -1));
+	expect_revoked(_metadata, &self->view);
+	if (variant->way == DEVICE_FD)
+		view_unuse(&self->view);
+	try_close(_metadata, &self->view);
+	self->device = self->view.device;
+}
+
+TEST_F(revoke, close_d3hot)
+{
+	if (__vfio_pci_power_state_set(self->device, 3))
+		SKIP(return, "%s has no power management\n", device_bdfs[0]);
+	expect_revoked(_metadata, &self->view);
+	if (variant->way == DEVICE_FD)
+		view_unuse(&self->view);
+	try_close(_metadata, &self->view);
+	self->device = self->view.device;
+}
+
+/* Close puts right what the error did to config space, open is not barred. */
+TEST_F(revoke, error_close)
+{
+	int uevents = uevent_open(), ret;
+	u32 before, after;
+
+	before = vfio_pci_bar_read32(self->device, self->view.bar, 0);
+	ret = __port_error_inject(device_bdfs[0], true);
+	if (ret)
+		SKIP(return, "No error of a port above %s: %s\n", device_bdfs[0],
+		     strerror(-ret));
+	ASSERT_TRUE(uevent_get(uevents, device_bdfs[0], ERROR_OVER,
+			       LIMIT_SECONDS * 1000));
+
+	expect_revoked(_metadata, &self->view);
+	if (variant->way == DEVICE_FD)
+		view_unuse(&self->view);
+	try_close(_metadata, &self->view);
+	self->device = self->view.device;
+
+	after = vfio_pci_bar_read32(self->device, self->view.bar, 0);
+	if (before != ~0U)
+		EXPECT_NE(~0U, after);
+	ASSERT_EQ(0, close(uevents));
+}
+
+static int driver_unbind(const char *bdf)
+{
+	char path[PATH_MAX];
+	int fd, ret = 0;
+
+	snprintf_assert(path, sizeof(path), "/sys/bus/pci/drivers/%s/unbind",
+			device_driver);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (write(fd, bdf, strlen(bdf)) < 0)
+		ret = -errno;
+	close(fd);
+
+	return ret;
+}
+
+/* The owner is asked to let go, keeps what it has until then, and loses it. */
+TEST_F(revoke, unbind)
+{
+	struct pollfd pfd = {
+		.fd = event_open(self->device, VFIO_PCI_REQ_IRQ_INDEX),
+		.events = POLLIN,
+	};
+	int status;
+	pid_t pid;
+	u32 val;
+
+	ASSERT_LE(0, pfd.fd);
+
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		/* Nothing that it inherited is to keep the device open. */
+		close(self->device->fd);
+		close(self->iommu->iommufd);
+		if (self->view.fd >= 0)
+			close(self->view.fd);
+		if (self->view.vaddr)
+			munmap(self->view.vaddr, page_size);
+		_exit(-driver_unbind(device_bdfs[0]));
+	}
+
+	/* It waits for this. */
+	ASSERT_EQ(1, poll(&pfd, 1, LIMIT_SECONDS * 1000));
+	expect_established(_metadata, &self->view);
+	vfio_pci_decode_set(self->device, false);
+	expect_revoked(_metadata, &self->view);
+	vfio_pci_decode_set(self->device, true);
+	expect_restored(_metadata, &self->view);
+
+	if (variant->way == DEVICE_FD)
+		view_unuse(&self->view);
+	vfio_pci_device_cleanup(self->device);
+	self->device = NULL;
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	ASSERT_EQ(0, status);
+
+	/* The driver is gone, and the device structure with it. */
+	if (variant->way == EXPORTED) {
+		EXPECT_EQ(-EFAULT, try_read32(self->view.vaddr, &val));
+		EXPECT_EQ(MAP_FAILED, __vfio_pci_dma_buf_mmap(self->view.fd, 0,
+							      page_size, PROT_READ));
+		EXPECT_EQ(ENODEV, errno);
+	} else if (variant->way == IMPORTER) {
+		EXPECT_EQ(-ENODEV, __iommu_map_dma_buf(self->iommu, self->view.fd,
+						       page_size, IOVA + SZ_2M));
+	}
+
+	sysfs_driver_set(device_bdfs[0], device_driver);
+	if (variant->way == EXPORTED)
+		EXPECT_EQ(-EFAULT, try_read32(self->view.vaddr, &val));
+	view_unuse(&self->view);
+	if (self->view.fd >= 0)
+		ASSERT_EQ(0, close(self->view.fd));
+
+	self->device = vfio_pci_device_init(device_bdfs[0], self->iommu);
+	ASSERT_EQ(0, close(pfd.fd));
+}
+
+/* D19: a write that fails has changed nothing. */
+TEST_F(revoke, command_write_fails)
+{
+	if (config_write_fail(device_bdfs[0], PCI_COMMAND) == -EOPNOTSUPP)
+		SKIP(return, "The module vfio_selftest is not loaded\n");
+
+	EXPECT_GT(0, __vfio_pci_decode_set(self->device, false));
+	config_write_fail_end();
+	EXPECT_TRUE(vfio_pci_config_readw(self->device, PCI_COMMAND) &
+		    PCI_COMMAND_MEMORY);
+	/* It may have lost its pages, but nothing else. */
+	if (self->view.way == IMPORTER) {
+		view_unuse(&self->view);
+		EXPECT_EQ(0, view_use(&self->view));
+	} else {
+		u32 val;
+
+		EXPECT_EQ(0, try_read32(self->view.vaddr, &val));
+	}
+	expect_established(_metadata, &self->view);
+
+	vfio_pci_decode_set(self->device, false);
+	ASSERT_EQ(0, config_write_fail(device_bdfs[0], PCI_COMMAND));
+	EXPECT_GT(0, __vfio_pci_decode_set(self->device, true));
+	config_write_fail_end();
+	expect_revoked(_metadata, &self->view);
+	vfio_pci_decode_set(self->device, true);
+	expect_restored(_metadata, &self->view);
+}
+
+/* D8: all BARs, at all offsets, by however many mappings. */
+FIXTURE(revoke_all) {
+	struct iommu *iommu;
+	struct vfio_pci_device *device;
+};
+
+FIXTURE_VARIANT(revoke_all) {
+	const char *iommu_mode;
+};
+
+FIXTURE_VARIANT_ADD(revoke_all, cdev) {
+	.iommu_mode = MODE_IOMMUFD,
+};
+
+FIXTURE_VARIANT_ADD(revoke_all, group) {
+	.iommu_mode = MODE_VFIO_TYPE1V2_IOMMU,
+};
+
+FIXTURE_SETUP(revoke_all)
+{
+	self->iommu = iommu_init(variant->iommu_mode);
+	self->device = vfio_pci_device_init(device_bdfs[0], self->iommu);
+	vfio_pci_bars_unmap(self->device);
+}
+
+FIXTURE_TEARDOWN(revoke_all)
+{
+	if (self->device)
+		vfio_pci_device_cleanup(self->device);
+	iommu_cleanup(self->iommu);
+}
+
+TEST_F(revoke_all, bars)
+{
+	struct vfio_pci_device *device = self->device;
+	void *vaddr[6 * PCI_STD_NUM_BARS];
+	u64 size, offsets[3];
+	int bar, nr = 0, i, j, fd;
+	long faults;
+	u32 val;
+
+	for (bar = 0; bar < PCI_STD_NUM_BARS; bar++) {
+		if (!(device->bars[bar].info.flags & VFIO_REGION_INFO_FLAG_MMAP))
+			continue;
+
+		size = max_t(u64, device->bars[bar].info.size, page_size);
+		offsets[0] = 0;
+		offsets[1] = size - page_size;
+		offsets[2] = size / 2 & ~(page_size - 1);
+		for (i = 0; i < ARRAY_SIZE(offsets); i++) {
+			vaddr[nr++] = vfio_pci_bar_mmap(device, bar, offsets[i],
+							page_size);
+			/* A sub-page BAR cannot be exported. */
+			fd = __vfio_pci_dma_buf_export(device, bar, offsets[i],
+						       page_size);
+			if (fd < 0)
+				continue;
+			vaddr[nr++] = vfio_pci_dma_buf_mmap(fd, 0, page_size);
+			ASSERT_EQ(0, close(fd));
+		}
+	}
+	if (!nr)
+		SKIP(return, "%s has no mappable BAR\n", device_bdfs[0]);
+
+	for (i = 0; i < 4; i++) {
+		for (j = 0; j < nr; j++) {
+			ASSERT_EQ(0, try_read32_faults(vaddr[j], &val, &faults));
+			ASSERT_EQ(1, faults) {
+				TH_LOG("mapping %d", j);
+			}
+		}
+
+		switch (i) {
+		case 0:
+			vfio_pci_decode_set(device, false);
+			break;
+		case 1:
+			if (__vfio_pci_power_state_set(device, 3))
+				vfio_pci_decode_set(device, false);
+			break;
+		case 2:
+			__vfio_pci_low_power_enter(device, -1);
+			break;
+		case 3:
+			/* Over when it returns, if there is one at all. */
+			if (__vfio_pci_reset(device))
+				return;
+			continue;
+		}
+		for (j = 0; j < nr; j++)
+			EXPECT_EQ(-EFAULT, try_read32(vaddr[j], &val));
+		switch (i) {
+		case 0:
+			vfio_pci_decode_set(device, true);
+			break;
+		case 1:
+			if (__vfio_pci_power_state_set(device, 0))
+				vfio_pci_decode_set(device, true);
+			break;
+		case 2:
+			__vfio_pci_low_power_exit(device);
+			break;
+		}
+	}
+	for (j = 0; j < nr; j++) {
+		ASSERT_EQ(0, try_read32_faults(vaddr[j], &val, &faults));
+		ASSERT_EQ(1, faults);
+	}
+}
+
+/*
+ * An O_PATH reference holds the dentry, and with it the DMA-BUF, of a file that
+ * is freed. Whatever goes through the buffers of the device then must not look
+ * at that file.
+ */
+static int open_path(const char *fmt, ...)
+{
+	char path[PATH_MAX];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(path, sizeof(path), fmt, ap);
+	va_end(ap);
+
+	return open(path, O_PATH | O_CLOEXEC);
+}
+
+/* Until what is freed after a grace period is free. */
+static void wait_for_rcu(void)
+{
+	int i;
+
+	for (i = 0; i < 10; i++)
+		syscall(__NR_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
+}
+
+static void all_triggers(struct vfio_pci_device *device)
+{
+	struct view view = { .device = device };
+
+	vfio_pci_decode_set(device, false);
+	vfio_pci_decode_set(device, true);
+	if (!__vfio_pci_power_state_set(device, 3))
+		__vfio_pci_power_state_set(device, 0);
+	VFIO_ASSERT_EQ(__vfio_pci_low_power_enter(device, -1), 0);
+	VFIO_ASSERT_EQ(__vfio_pci_low_power_exit(device), 0);
+	__vfio_pci_reset(device);
+	do_hot_reset(&view);
+	do_bus_reset(&view);
+	__sysfs_reset(device->bdf);
+	__vfio_pci_flr(device);
+}
+
+/* D11 */
+TEST_F(revoke_all, o_path)
+{
+	int bar = vfio_pci_bar_find(self->device, page_size, false), fd, path[4], i;
+
+	if (bar < 0)
+		SKIP(return, "%s has no mappable BAR of a page\n", device_bdfs[0]);
+
+	for (i = 0; i < ARRAY_SIZE(path); i++) {
+		fd = vfio_pci_dma_buf_export(self->device, bar, 0, page_size);
+		path[i] = open_path("/proc/self/fd/%d", fd);
+		ASSERT_LE(0, path[i]);
+		ASSERT_EQ(0, close(fd));
+	}
+	wait_for_rcu();
+	all_triggers(self->device);
+
+	/* Before the device, with it, after it. */
+	ASSERT_EQ(0, close(path[0]));
+	vfio_pci_decode_set(self->device, false);
+	ASSERT_EQ(0, close(path[1]));
+	vfio_pci_device_cleanup(self->device);
+	ASSERT_EQ(0, close(path[2]));
+	self->device = vfio_pci_device_init(device_bdfs[0], self->iommu);
+	all_triggers(self->device);
+	ASSERT_EQ(0, close(path[3]));
+}
+
+/* D21: the same by way of a mapping of the device fd, or of a buffer. */
+TEST_F(revoke_all, o_path_mapped)
+{
+	int bar = vfio_pci_bar_find(self->device, page_size, false), fd, path[4], i;
+	void *vaddr;
+	u32 val;
+
+	if (bar < 0)
+		SKIP(return, "%s has no mappable BAR of a page\n", device_bdfs[0]);
+
+	for (i = 0; i < ARRAY_SIZE(path); i++) {
+		if (i & 1) {
+			fd = vfio_pci_dma_buf_export(self->device, bar, 0,
+						     page_size);
+			vaddr = vfio_pci_dma_buf_mmap(fd, 0, page_size);
+			ASSERT_EQ(0, close(fd));
+		} else {
+			vaddr = vfio_pci_bar_mmap(self->device, bar, 0, page_size);
+		}
+		ASSERT_EQ(0, try_read32(vaddr, &val));
+		path[i] = open_path("/proc/self/map_files/%lx-%lx",
+				    (unsigned long)vaddr,
+				    (unsigned long)vaddr + page_size);
+		ASSERT_LE(0, path[i]);
+		ASSERT_EQ(0, munmap(vaddr, page_size));
+	}
+	wait_for_rcu();
+	all_triggers(self->device);
+
+	/* The BAR can be mapped again. */
+	vaddr = vfio_pci_bar_mmap(self->device, bar, 0, page_size);
+	EXPECT_EQ(0, try_read32(vaddr, &val));
+	all_triggers(self->device);
+	EXPECT_EQ(0, try_read32(vaddr, &val));
+	ASSERT_EQ(0, munmap(vaddr, page_size));
+
+	ASSERT_EQ(0, close(path[0]));
+	ASSERT_EQ(0, close(path[1]));
+	vfio_pci_device_cleanup(self->device);
+	self->device = NULL;
+	for (i = 2; i < ARRAY_SIZE(path); i++)
+		ASSERT_EQ(0, close(path[i]));
+	self->device = vfio_pci_device_init(device_bdfs[0], self->iommu);
+}
+
+/*
+ * An importer that does not let go, in the shape of a fence on the buffer that
+ * is not signalled until the test has seen what it wants to see.
+ */
+struct drain {
+	struct iommu *iommu;
+	struct vfio_pci_device *device;
+	int bar;
+	int fd;
+	int fence;
+	void *buffer_map;
+	void *device_map;
+	pthread_t thread;
+	int ret;
+	bool done;
+};
+
+FIXTURE(revoke_drain) {
+	struct drain drain;
+};
+
+FIXTURE_SETUP(revoke_drain)
+{
+	struct drain *drain = &self->drain;
+	u32 val;
+
+	drain->fence = fence_create();
+	if (drain->fence == -EOPNOTSUPP)
+		SKIP(return, "The module vfio_selftest is not loaded\n");
+
+	drain->iommu = iommu_init(MODE_IOMMUFD);
+	drain->device = vfio_pci_device_init(device_bdfs[0], drain->iommu);
+	vfio_pci_bars_unmap(drain->device);
+	drain->bar = vfio_pci_bar_find(drain->device, page_size, false);
+	if (drain->bar < 0)
+		SKIP(return, "%s has no mappable BAR of a page\n", device_bdfs[0]);
+
+	drain->fd = vfio_pci_dma_buf_export(drain->device, drain->bar, 0, page_size);
+	drain->buffer_map = vfio_pci_dma_buf_mmap(drain->fd, 0, page_size);
+	drain->device_map = vfio_pci_bar_mmap(drain->device, drain->bar, 0, page_size);
+	ASSERT_EQ(0, try_read32(drain->buffer_map, &val));
+	ASSERT_EQ(0, try_read32(drain->device_map, &val));
+
+	/* What has no importer has nobody to wait for. */
+	ASSERT_EQ(0, __iommu_map_dma_buf(drain->iommu, drain->fd, page_size, IOVA));
+	fence_add(drain->fence, drain->fd);
+}
+
+FIXTURE_TEARDOWN(revoke_drain)
+{
+	struct drain *drain = &self->drain;
+
+	if (!drain->device)
+		return;
+	munmap(drain->buffer_map, page_size);
+	munmap(drain->device_map, page_size);
+	close(drain->fd);
+	vfio_pci_device_cleanup(drain->device);
+	iommu_cleanup(drain->iommu);
+}
+
+static void *decode_off_thread(void *arg)
+{
+	struct drain *drain = arg;
+
+	vfio_pci_decode_set(drain->device, false);
+	__atomic_store_n(&drain->done, true, __ATOMIC_RELEASE);
+
+	return NULL;
+}
+
+static bool is_done(struct drain *drain)
+{
+	return __atomic_load_n(&drain->done, __ATOMIC_ACQUIRE);
+}
+
+static void drain_start(struct __test_metadata *_metadata, struct drain *drain)
+{
+	const iova_t iova = IOVA + SZ_8M;
+	time_t end = now() + LIMIT_SECONDS;
+	int ret;
+
+	ASSERT_EQ(0, pthread_create(&drain->thread, NULL, decode_off_thread, drain));
+
+	/*
+	 * It has begun once nobody can import the buffer any more. A fault
+	 * could come just before that, and would have to wait.
+	 */
+	do {
+		ret = __iommu_map_dma_buf(drain->iommu, drain->fd, page_size, iova);
+		if (!ret)
+			ret = __iommu_unmap_dma_buf(drain->iommu, iova, page_size);
+		sched_yield();
+	} while (!ret && now() < end);
+	ASSERT_EQ(-ENODEV, ret);
+	EXPECT_FALSE(is_done(drain));
+}
+
+static void drain_end(struct __test_metadata *_metadata, struct drain *drain)
+{
+	u32 val;
+
+	EXPECT_FALSE(is_done(drain));
+	fence_signal(drain->fence);
+	ASSERT_EQ(0, pthread_join(drain->thread, NULL));
+
+	EXPECT_EQ(-EFAULT, try_read32(drain->buffer_map, &val));
+	EXPECT_EQ(-EFAULT, try_read32(drain->device_map, &val));
+	vfio_pci_decode_set(drain->device, true);
+	EXPECT_EQ(0, try_read32(drain->buffer_map, &val));
+	EXPECT_EQ(0, try_read32(drain->device_map, &val));
+}
+
+/* D23, 6.7: whoever faults meanwhile is told at once. */
+TEST_F(revoke_drain, fault)
+{
+	struct drain *drain = &self->drain;
+	void *vaddr;
+	u32 val;
+	int i;
+
+	drain_start(_metadata, drain);
+	for (i = 0; i < 16; i++) {
+		vaddr = vfio_pci_dma_buf_mmap(drain->fd, 0, page_size);
+		EXPECT_EQ(-EFAULT, try_read32(vaddr, &val));
+		ASSERT_EQ(0, munmap(vaddr, page_size));
+	}
+	drain_end(_metadata, drain);
+}
+
+/* D7, section 10: mmap() and export wait for nothing, D16 still holds. */
+TEST_F(revoke_drain, mmap_export)
+{
+	struct drain *drain = &self->drain;
+	void *vaddr;
+	u32 val;
+	int fd;
+
+	drain_start(_metadata, drain);
+	vaddr = vfio_pci_bar_mmap(drain->device, drain->bar, 0, page_size);
+	ASSERT_EQ(0, munmap(vaddr, page_size));
+
+	fd = vfio_pci_dma_buf_export(drain->device, drain->bar, 0, page_size);
+	vaddr = vfio_pci_dma_buf_mmap(fd, 0, page_size);
+	EXPECT_EQ(-EFAULT, try_read32(vaddr, &val));
+	EXPECT_EQ(-ENODEV, __iommu_map_dma_buf(drain->iommu, fd, page_size,
+					       IOVA + SZ_2M));
+	drain_end(_metadata, drain);
+
+	EXPECT_EQ(0, try_read32(vaddr, &val));
+	EXPECT_EQ(0, __iommu_map_dma_buf(drain->iommu, fd, page_size,
+					 IOVA + SZ_2M));
+	ASSERT_EQ(0, munmap(vaddr, page_size));
+	ASSERT_EQ(0, close(fd));
+}
+
+/* D10, 7.9: a hot reset does not queue up behind it. */
+TEST_F(revoke_drain, hot_reset)
+{
+	struct drain *drain = &self->drain;
+
+	if (!have_hot_reset)
+		SKIP(return, "%s has no hot reset\n", device_bdfs[0]);
+
+	drain_start(_metadata, drain);
+	EXPECT_EQ(-EBUSY, __vfio_pci_hot_reset(drain->device));
+	drain_end(_metadata, drain);
+}
+
+static void *hot_reset_thread(void *arg)
+{
+	struct drain *drain = arg;
+
+	drain->ret = __vfio_pci_hot_reset(drain->device);
+	__atomic_store_n(&drain->done, true, __ATOMIC_RELEASE);
+
+	return NULL;
+}
+
+static void *close_thread(void *arg)
+{
+	struct drain *drain = arg;
+
+	vfio_pci_device_cleanup(drain->device);
+	__atomic_store_n(&drain->done, true, __ATOMIC_RELEASE);
+
+	return NULL;
+}
+
+/* Like drain_start(), with something that has the lock of the set as well. */
+static void drain_start_set(struct __test_metadata *_metadata, struct drain *drain,
+			    void *(*thread)(void *))
+{
+	int importer = importer_create(drain->device->bdf, drain->fd);
+	time_t end = now() + LIMIT_SECONDS;
+
+	ASSERT_LE(0, importer);
+	ASSERT_EQ(0, pthread_create(&drain->thread, NULL, thread, drain));
+	while (!importer_told(importer, NULL) && now() < end)
+		sched_yield();
+	ASSERT_EQ(1, importer_told(importer, NULL));
+	ASSERT_EQ(0, close(importer));
+	EXPECT_FALSE(is_done(drain));
+}
+
+/* 7.9: nor behind another hot reset. */
+TEST_F(revoke_drain, hot_reset_twice)
+{
+	struct drain *drain = &self->drain;
+	u32 val;
+
+	if (!have_hot_reset)
+		SKIP(return, "%s has no hot reset\n", device_bdfs[0]);
+
+	drain_start_set(_metadata, drain, hot_reset_thread);
+	EXPECT_EQ(-EBUSY, __vfio_pci_hot_reset(drain->device));
+	EXPECT_EQ(-EBUSY, __vfio_pci_hot_reset(drain->device));
+
+	EXPECT_FALSE(is_done(drain));
+	fence_signal(drain->fence);
+	ASSERT_EQ(0, pthread_join(drain->thread, NULL));
+	EXPECT_EQ(0, drain->ret);
+	EXPECT_EQ(0, __vfio_pci_hot_reset(drain->device));
+	EXPECT_EQ(0, try_read32(drain->buffer_map, &val));
+	EXPECT_EQ(0, try_read32(drain->device_map, &val));
+}
+
+/* A process that waits in the drain can be killed with all that it has. */
+TEST_F(revoke_drain, killed)
+{
+	struct drain *drain = &self->drain;
+	int status, i;
+	pid_t pid;
+
+	/* Faulters are never stuck: they die when they are told to. */
+	drain_start(_metadata, drain);
+	for (i = 0; i < 4; i++) {
+		pid = fork();
+		ASSERT_LE(0, pid);
+		if (!pid) {
+			void *vaddr = vfio_pci_dma_buf_mmap(drain->fd, 0, page_size);
+			u32 val;
+
+			for (;;)
+				try_read32(vaddr, &val);
+		}
+		ASSERT_EQ(0, kill(pid, SIGKILL));
+		ASSERT_EQ(pid, waitpid(pid, &status, 0));
+		EXPECT_EQ(SIGKILL, WTERMSIG(status));
+	}
+	drain_end(_metadata, drain);
+}
+
+/* Two devices of one set. */
+FIXTURE(revoke_set) {
+	struct iommu *iommu;
+	struct vfio_pci_device *device[2];
+	struct view view[2][3];
+};
+
+FIXTURE_SETUP(revoke_set)
+{
+	int i, way;
+	u32 val;
+
+	if (nr_devices < 2)
+		SKIP(return, "Takes two devices of one set\n");
+
+	self->iommu = iommu_init(MODE_IOMMUFD);
+	for (i = 0; i < 2; i++) {
+		self->device[i] = vfio_pci_device_init(device_bdfs[i], self->iommu);
+		vfio_pci_bars_unmap(self->device[i]);
+	}
+
+	for (i = 0; i < 2; i++) {
+		for (way = DEVICE_FD; way <= IMPORTER; way++) {
+			struct view *view = &self->view[i][way];
+
+			ASSERT_TRUE(view_open(view, way, self->iommu,
+					      self->device[i]));
+			view->iova += i * SZ_4M;
+			if (way != DEVICE_FD)
+				view_export(view);
+			ASSERT_EQ(0, view_use(view));
+			if (way != IMPORTER)
+				ASSERT_EQ(0, try_read32(view->vaddr, &val));
+			expect_established(_metadata, view);
+		}
+	}
+}
+
+FIXTURE_TEARDOWN(revoke_set)
+{
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		if (self->device[i])
+			vfio_pci_device_cleanup(self->device[i]);
+	}
+	if (self->iommu)
+		iommu_cleanup(self->iommu);
+}
+
+/* Either way it is the bus that is reset, with both. */
+TEST_F(revoke_set, reset)
+{
+	int (* const resets[])(struct view *) = { do_hot_reset, do_bus_reset };
+	int i, j, way;
+
+	for (i = 0; i < ARRAY_SIZE(resets); i++) {
+		for (j = 0; j < 2; j++) {
+			ASSERT_EQ(0, resets[i](&self->view[j][0]));
+			for (way = DEVICE_FD; way <= IMPORTER; way++) {
+				expect_restored(_metadata, &self->view[0][way]);
+				expect_restored(_metadata, &self->view[1][way]);
+			}
+		}
+
+		/* One of them has decoding off, before and after. */
+		vfio_pci_decode_set(self->device[1], false);
+		ASSERT_EQ(0, resets[i](&self->view[0][0]));
+		for (way = DEVICE_FD; way <= IMPORTER; way++) {
+			expect_restored(_metadata, &self->view[0][way]);
+			expect_revoked(_metadata, &self->view[1][way]);
+		}
+		vfio_pci_decode_set(self->device[1], true);
+		for (way = DEVICE_FD; way <= IMPORTER; way++) {
+			expect_established(_metadata, &self->view[0][way]);
+			expect_restored(_metadata, &self->view[1][way]);
+		}
+	}
+}
+
+/* What one does to itself is nothing to the other. */
+TEST_F(revoke_set, independent)
+{
+	int i, way;
+
+	for (i = 0; i < 2; i++) {
+		vfio_pci_decode_set(self->device[i], false);
+		for (way = DEVICE_FD; way <= IMPORTER; way++) {
+			expect_revoked(_metadata, &self->view[i][way]);
+			expect_established(_metadata, &self->view[!i][way]);
+		}
+		vfio_pci_decode_set(self->device[i], true);
+		for (way = DEVICE_FD; way <= IMPORTER; way++) {
+			expect_restored(_metadata, &self->view[i][way]);
+			expect_established(_metadata, &self->view[!i][way]);
+		}
+
+		ASSERT_EQ(0, __vfio_pci_low_power_enter(self->device[i], -1));
+		for (way = DEVICE_FD; way <= IMPORTER; way++) {
+			expect_revoked(_metadata, &self->view[i][way]);
+			expect_established(_metadata, &self->view[!i][way]);
+		}
+		ASSERT_EQ(0, __vfio_pci_low_power_exit(self->device[i]));
+		for (way = DEVICE_FD; way <= IMPORTER; way++)
+			expect_restored(_metadata, &self->view[i][way]);
+	}
+}
+
+/* D10: a drain of one device makes the reset of the set fail, not wait. */
+TEST_F(revoke_set, reset_while_draining)
+{
+	struct drain drain = {
+		.device = self->device[1],
+		.iommu = self->iommu,
+	};
+	/* What has no importer has nobody to wait for. */
+	struct view *view = &self->view[1][IMPORTER];
+	int way;
+
+	drain.fence = fence_create();
+	if (drain.fence == -EOPNOTSUPP)
+		SKIP(return, "The module vfio_selftest is not loaded\n");
+	drain.fd = view->fd;
+	fence_add(drain.fence, view->fd);
+	drain_start(_metadata, &drain);
+
+	EXPECT_EQ(-EBUSY, __vfio_pci_hot_reset(self->device[0]));
+	for (way = DEVICE_FD; way <= IMPORTER; way++)
+		expect_established(_metadata, &self->view[0][way]);
+
+	EXPECT_FALSE(is_done(&drain));
+	fence_signal(drain.fence);
+	ASSERT_EQ(0, pthread_join(drain.thread, NULL));
+
+	ASSERT_EQ(0, __vfio_pci_hot_reset(self->device[0]));
+	for (way = DEVICE_FD; way <= IMPORTER; way++) {
+		expect_restored(_metadata, &self->view[0][way]);
+		expect_revoked(_metadata, &self->view[1][way]);
+	}
+	vfio_pci_decode_set(self->device[1], true);
+	for (way = DEVICE_FD; way <= IMPORTER; way++)
+		expect_restored(_metadata, &self->view[1][way]);
+}
+
+/* The same if the other device is being closed. */
+TEST_F(revoke_set, reset_while_closing)
+{
+	struct drain drain = {
+		.device = self->device[1],
+		.iommu = self->iommu,
+	};
+	struct view *view = self->view[1];
+	int way;
+
+	drain.fence = fence_create();
+	if (drain.fence == -EOPNOTSUPP)
+		SKIP(return, "The module vfio_selftest is not loaded\n");
+
+	/* It would keep the device open. */
+	view_unuse(&view[DEVICE_FD]);
+	drain.fd = view[EXPORTED].fd;
+	fence_add(drain.fence, drain.fd);
+	drain_start_set(_metadata, &drain, close_thread);
+	self->device[1] = NULL;
+
+	EXPECT_EQ(-EBUSY, __vfio_pci_hot_reset(self->device[0]));
+	for (way = DEVICE_FD; way <= IMPORTER; way++)
+		expect_established(_metadata, &self->view[0][way]);
+
+	EXPECT_FALSE(is_done(&drain));
+	fence_signal(drain.fence);
+	ASSERT_EQ(0, pthread_join(drain.thread, NULL));
+
+	ASSERT_EQ(0, __vfio_pci_hot_reset(self->device[0]));
+	for (way = DEVICE_FD; way <= IMPORTER; way++)
+		expect_restored(_metadata, &self->view[0][way]);
+}
+
+/*
+ * An error that is not recovered from, because there is a device below the same
+ * port that has no driver. Nothing is reset then, until somebody does it.
+ */
+static bool error_fail(struct __test_metadata *_metadata, struct view *views,
+		       struct vfio_pci_device **mate)
+{
+	int uevents = uevent_open(), ret, way;
+
+	vfio_pci_device_cleanup(*mate);
+	*mate = NULL;
+	ASSERT_EQ(0, driver_unbind(device_bdfs[1]));
+
+	ret = __port_error_inject(device_bdfs[0], false);
+	if (!ret)
+		EXPECT_TRUE(uevent_get(uevents, device_bdfs[0], ERROR_FAILED,
+				       LIMIT_SECONDS * 1000));
+	sysfs_driver_set(device_bdfs[1], device_driver);
+	ASSERT_EQ(0, close(uevents));
+	if (ret)
+		SKIP(return false, "No error of a port above %s: %s\n", device_bdfs[0],
+		     strerror(-ret));
+
+	for (way = DEVICE_FD; way <= IMPORTER; way++)
+		expect_revoked_soon(_metadata, &views[way]);
+	/* Decoding is on already, and no way out. */
+	vfio_pci_decode_set(views->device, true);
+	for (way = DEVICE_FD; way <= IMPORTER; way++)
+		expect_revoked(_metadata, &views[way]);
+
+	return true;
+}
+
+TEST_F(revoke_set, error_fails)
+{
+	int (* const resets[])(struct view *) = { do_hot_reset, do_bus_reset };
+	int i, way;
+
+	view_unuse(&self->view[1][DEVICE_FD]);
+	for (i = 0; i < ARRAY_SIZE(resets); i++) {
+		if (!error_fail(_metadata, self->view[0], &self->device[1]))
+			return;
+		ASSERT_EQ(0, resets[i](&self->view[0][0]));
+		for (way = DEVICE_FD; way <= IMPORTER; way++)
+			expect_restored(_metadata, &self->view[0][way]);
+		self->device[1] = vfio_pci_device_init(device_bdfs[1], self->iommu);
+	}
+}
+
+TEST_F(revoke_set, error_fails_close)
+{
+	struct view *view = &self->view[0][EXPORTED];
+
+	view_unuse(&self->view[1][DEVICE_FD]);
+	if (!error_fail(_metadata, self->view[0], &self->device[1]))
+		return;
+	view_unuse(&self->view[0][DEVICE_FD]);
+	try_close(_metadata, view);
+	self->device[0] = view->device;
+
+	view_export(view);
+	ASSERT_EQ(0, view_use(view));
+	expect_restored(_metadata, view);
+}
+
+/* D15: an importer that is told to let go can still reach the device. */
+FIXTURE(revoke_power) {
+	struct iommu *iommu;
+	struct vfio_pci_device *device;
+	int fd;
+	int importer;
+	int d1;
+};
+
+FIXTURE_SETUP(revoke_power)
+{
+	int bar;
+
+	self->d1 = d1_allow(device_bdfs[0]);
+	if (self->d1 == -EOPNOTSUPP)
+		SKIP(return, "The module vfio_selftest is not loaded\n");
+
+	self->iommu = iommu_init(MODE_IOMMUFD);
+	self->device = vfio_pci_device_init(device_bdfs[0], self->iommu);
+	bar = vfio_pci_bar_find(self->device, page_size, false);
+	if (bar < 0)
+		SKIP(return, "%s has no mappable BAR of a page\n", device_bdfs[0]);
+
+	self->fd = vfio_pci_dma_buf_export(self->device, bar, 0, page_size);
+	self->importer = importer_create(device_bdfs[0], self->fd);
+	ASSERT_LE(0, self->importer);
+	ASSERT_EQ(0, importer_told(self->importer, NULL));
+}
+
+FIXTURE_TEARDOWN(revoke_power)
+{
+	if (!self->device)
+		return;
+	close(self->importer);
+	close(self->fd);
+	vfio_pci_device_cleanup(self->device);
+	iommu_cleanup(self->iommu);
+	close(self->d1);
+}
+
+static void try_power(struct __test_metadata *_metadata,
+		      struct vfio_pci_device *device, int importer,
+		      int (*reset)(struct view *view))
+{
+	struct view view = { .device = device };
+	int power, told;
+
+	/* Not D3hot, which has it told before there is a reset. */
+	if (__vfio_pci_power_state_set(device, 1) ||
+	    vfio_pci_power_state_get(device) != 1)
+		SKIP(return, "%s does not enter D1\n", device_bdfs[0]);
+	told = importer_told(importer, NULL);
+
+	ASSERT_EQ(0, reset(&view));
+	EXPECT_EQ(told + 1, importer_told(importer, &power));
+	EXPECT_EQ(0, power);
+	EXPECT_EQ(0, vfio_pci_power_state_get(device));
+}
+
+TEST_F(revoke_power, device_reset)
+{
+	if (!(self->device->info.flags & VFIO_DEVICE_FLAGS_RESET))
+		SKIP(return, "%s cannot be reset\n", device_bdfs[0]);
+
+	try_power(_metadata, self->device, self->importer, do_device_reset);
+}
+
+TEST_F(revoke_power, hot_reset)
+{
+	if (!have_hot_reset)
+		SKIP(return, "%s has no hot reset\n", device_bdfs[0]);
+
+	try_power(_metadata, self->device, self->importer, do_hot_reset);
+}
+
+static void probe_resets(void)
+{
+	struct iommu *iommu = iommu_init(MODE_IOMMUFD);
+	struct view view = {
+		.device = vfio_pci_device_init(device_bdfs[0], iommu),
+	};
+
+	have_hot_reset = true;
+	have_bus_reset = true;
+	have_hot_reset = !do_hot_reset(&view);
+	have_bus_reset = !do_bus_reset(&view);
+	vfio_pci_device_cleanup(view.device);
+	iommu_cleanup(iommu);
+}
+
+static void restore(void)
+{
+	char *driver;
+	int i;
+
+	/* The children that run the tests inherit the handler. */
+	if (getpid() != main_pid)
+		return;
+
+	config_write_fail_end();
+	for (i = 0; i < nr_devices; i++) {
+		driver = sysfs_driver_get(device_bdfs[i]);
+		if (!driver || strcmp(driver, device_driver))
+			sysfs_driver_set(device_bdfs[i], device_driver);
+		free(driver);
+	}
+	free(device_driver);
+}
+
+int main(int argc, char *argv[])
+{
+	device_bdfs = vfio_selftests_get_bdfs(&argc, argv, &nr_devices);
+	page_size = getpagesize();
+
+	device_driver = sysfs_driver_get(device_bdfs[0]);
+	if (!device_driver)
+		ksft_exit_skip("%s is bound to no driver\n", device_bdfs[0]);
+	probe_resets();
+	main_pid = getpid();
+	VFIO_ASSERT_EQ(atexit(restore), 0);
+
+	return test_harness_run(argc, argv);
+}
