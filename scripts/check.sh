@@ -8,6 +8,7 @@
 #   the scripts and the harness themselves (tests/, once)
 #   every commit builds: drivers/vfio, drivers/dma-buf, drivers/iommu/iommufd
 #     and the vfio selftests
+#   drivers/vfio builds for other architectures and configurations
 #   the selftests pass in the VM, on the plain and on the debug kernel
 #   control runs: what patches/<base>/controls lists fails without the series,
 #     or without one of its patches
@@ -15,10 +16,12 @@
 #
 # What the answer is already known for (by the ids of the commits and the
 # contents of the files that went into it) is not built a second time; tests
-# run each time.
+# run each time. The VM runs while the next thing is built.
 #
-# Environment: BASES (default "7.2 7.3"), DEBUG_BASES (those whose debug kernel
-#   is built and run too, default "7.2", for the sake of time), LINUX, BUILD, CACHE, JOBS, V.
+# Environment: BASES (default "7.2 7.3"); FULL_BASES (default "7.2"): for the sake
+#   of time, the other bases go without the debug kernel, the other
+#   architectures and configurations, and the builds of those commits whose
+#   patch is that of a base that was checked before; LINUX, BUILD, CACHE, JOBS, V.
 # Exit status: 0 if nothing failed, 1 otherwise. The last line is
 #   "N passed, N failed, N skipped".
 
@@ -28,11 +31,12 @@ getopt_help "$@"
 [ -z "$LINUX" ] || [ ! -f "$LINUX/Makefile" ] ||
 	BASES=$(kernel_version "$LINUX")
 BASES=${BASES:-7.2 7.3}
-DEBUG_BASES=${DEBUG_BASES-7.2}
+FULL_BASES=${FULL_BASES-7.2}
 unset PLAN DEBUG
 PARTS='drivers/vfio/ drivers/dma-buf/ drivers/iommu/iommufd/'
 passed=0 failed=0 skipped=0
 harness_tested=
+job='' job_out='' checked=''
 began=$(date +%s)
 
 count_pass()
@@ -104,32 +108,62 @@ build_inputs()
 controls()
 {
 	[ ! -f "$PATCHES/controls" ] ||
-		sed -n "s/^$1: *\\(.*[^ 	]\\)[ 	]*|[ 	]*/\\1	/p" "$PATCHES/controls"
+		sed -n "s/^$1: *\\([^|]*[^ 	|]\\)[ 	]*|[ 	]*/\\1	/p" "$PATCHES/controls"
+}
+
+# snapshot VARIANT NAME: the kernel, the test modules and the tests as they are,
+# for a run in the VM while the tree is used for something else
+snapshot()
+{
+	local dir=$WORK/$1/$2
+
+	rm -rf -- "$dir" "$dir.tmp"
+	mkdir -p -- "$dir.tmp/tests"
+	cp -- "$WORK/$1/kernel/arch/x86/boot/bzImage" \
+		"$WORK/$1"/test_modules/*.ko "$dir.tmp/" || return 1
+	copy_tests "$1" "$dir.tmp/tests" && mv -- "$dir.tmp" "$dir"
+}
+
+# copy_tests VARIANT DIRECTORY
+copy_tests()
+{
+	local from
+
+	for from in "$WORK/$1/selftests" "$WORK/$1/samples"; do
+		[ ! -d "$from" ] || find "$from" -maxdepth 1 -type f -perm -100 \
+			-exec cp -p -- {} "$2/" \; || return 1
+	done
 }
 
 # The kernel without the series, and the test modules for it.
 build_stock()
 {
-	harness plain QUIET= kernel modules || return 1
-	rm -rf -- "$STOCK.tmp"
-	mkdir -p -- "$STOCK.tmp"
-	cp -- "$WORK/plain/kernel/arch/x86/boot/bzImage" \
-		"$WORK"/plain/test_modules/*.ko "$STOCK.tmp/" || return 1
-	rm -rf -- "$STOCK"
-	mv -- "$STOCK.tmp" "$STOCK"
-	printf '%s\n' "$stock_stamp" > "$STOCK/stamp"
+	harness "$1" QUIET= kernel modules && snapshot "$1" stock
 }
 
+# stock VARIANT
 stock()
 {
-	local stock_stamp
+	local dir=$WORK/$1/stock stamp
 
-	STOCK=$WORK/plain/stock
-	stock_stamp="$(git -C "$TREE" rev-parse base) $(build_inputs)"
-	[ "$(cat -- "$STOCK/stamp" 2>/dev/null)" != "$stock_stamp" ] || return 0
+	stamp="$(git -C "$TREE" rev-parse base) $(build_inputs)"
+	[ "$(cat -- "$dir/stamp" 2>/dev/null)" != "$stamp" ] || return 0
 	lay_out base &&
-	stage "$BASE: build the stock kernel for control runs" build-stock.log \
-		build_stock
+	STAGE_LINES=$([ "$1" = plain ] && echo 1800 || echo 2500) \
+		stage "$BASE: build the stock $1 kernel for control runs" \
+		"build-stock-$1.log" build_stock "$1" || return 1
+	printf '%s\n' "$stamp" > "$dir/stamp"
+}
+
+# touches COMMIT PATH...: the bare base and the last commit touch all
+touches()
+{
+	local commit=$1
+	shift
+
+	[ "$commit" = "$(git -C "$TREE" rev-parse base)" ] ||
+	[ "$commit" = "$(git -C "$TREE" rev-parse refs/series/applied)" ] ||
+		! git -C "$TREE" diff --quiet "$commit^" "$commit" -- "$@"
 }
 
 # build_commit COMMIT NEXT: the parts, and the selftests unless NEXT, the
@@ -140,8 +174,11 @@ build_commit()
 
 	git -C "$TREE" checkout -q --detach "$commit"
 	echo "  COMMIT  $(git -C "$TREE" log -1 --format='%h %s' "$commit")"
-	# shellcheck disable=SC2086 # a list
-	all_objects $PARTS || return 1
+	if touches "$commit" . ':!tools' ':!Documentation' ':!MAINTAINERS'; then
+		# shellcheck disable=SC2086 # a list
+		all_objects $PARTS || return 1
+	fi
+	touches "$commit" tools include/uapi || wanted_before "$next" || return 0
 
 	# What is there may depend on files that this commit does not have.
 	rm -rf -- "$WORK/plain/selftests"
@@ -161,11 +198,10 @@ build_commit()
 	fi
 	harness plain QUIET= selftests || return 1
 
-	[ -n "$(controls tests | sed -n "s/^$(quote "$next")	//p")" ] || return 0
+	wanted_before "$next" || return 0
 	rm -rf -- "$WORK/plain/before-$commit"
 	mkdir -p -- "$WORK/plain/before-$commit"
-	find "$WORK/plain/selftests" -maxdepth 1 -type f -perm -100 \
-		-exec cp -p -- {} "$WORK/plain/before-$commit/" \;
+	copy_tests plain "$WORK/plain/before-$commit"
 }
 
 # As a basic regular expression that matches this text only.
@@ -174,12 +210,42 @@ quote()
 	printf '%s\n' "$1" | sed 's/[]\/$*.^[]/\\&/g'
 }
 
+is_full()
+{
+	[[ " $FULL_BASES " == *" $BASE "* ]]
+}
+
+# The commits whose patches were built on another base already, from the
+# oldest on.
+shared_commits()
+{
+	local commits
+
+	is_full && return
+	mapfile -t commits <<< "$(git -C "$TREE" rev-list --reverse \
+		base..refs/series/applied)"
+	series_entries "$SERIES" | grep '^P ' | while read -r _ path; do
+		if [[ $path != "$PATCHES"/* && " $checked " == *" $(basename -- \
+		      "$(dirname -- "$path")") "* ]]; then
+			echo "${commits[0]}"
+		fi
+		commits=("${commits[@]:1}")
+	done
+}
+
+# wanted_before SUBJECT: do the controls want the tests from before this patch?
+wanted_before()
+{
+	[ -n "$(controls tests | sed -n "s/^$(quote "$1")	//p")" ]
+}
+
 # Every commit, oldest first; the bare base too, for what fails there.
 build_commits()
 {
-	local commit next inputs stamp list
+	local commit next inputs stamp list shared
 
 	inputs=$(build_inputs)
+	shared=$(shared_commits | grep -vF "$(git -C "$TREE" rev-parse refs/series/applied)") || :
 	mkdir -p -- "$WORK/plain/commits"
 	list=$(git -C "$TREE" rev-list --reverse base..refs/series/applied)
 	for commit in $(git -C "$TREE" rev-parse base) $list; do
@@ -188,6 +254,7 @@ build_commits()
 			sed -n "s/^[0-9a-f]* $commit //p")
 		stamp=$WORK/plain/commits/$commit-$inputs
 		[ ! -e "$stamp" ] || continue
+		! grep -qF "$commit" <<< "$shared" || wanted_before "$next" || continue
 		build_commit "$commit" "$next" || {
 			echo "commit $commit does not build"
 			git -C "$TREE" checkout -q --detach refs/series/applied
@@ -198,16 +265,39 @@ build_commits()
 	git -C "$TREE" checkout -q --detach refs/series/applied
 }
 
-# A plan that runs the tests that TOKENS name, on the devices they name.
+# A plan that runs the tests that TOKENS name, on the devices they name; of a
+# test on a device, only the cases called by name, if any is.
 control_plan()
 {
-	local token
+	printf '%s\n' 'insmod vfio_selftest' 'insmod vfio_pci_test'
+	printf '%s\n' "$@" | awk -F: '
+		!($1 in cases) { order[++n] = $1; cases[$1] = "" }
+		{ name = $2; sub(/.*\./, "", name) }
+		name ~ /^[a-z0-9_]+$/ && !(($1, name) in seen) {
+			seen[$1, name] = 1
+			cases[$1] = cases[$1] " -t " name
+		}
+		END {
+			for (i = 1; i <= n; i++) {
+				at = index(order[i], "@")
+				print "run " substr(order[i], 1, at - 1) " " \
+					substr(order[i], at + 1) " timeout=120" \
+					(cases[order[i]] == "" ? "" : " --" cases[order[i]])
+			}
+		}'
+}
 
-	echo 'insmod vfio_pci_test'
-	for token in "$@"; do
-		token=${token%%:*}
-		echo "run ${token%%@*} ${token#*@}"
-	done | sort -u
+# vm_snapshot VARIANT NAME TEXT LOG ARGUMENT...: as vm, from a snapshot, and with
+# more time for each test, because it is not alone
+vm_snapshot()
+{
+	local variant=$1 dir=$WORK/$1/$2 text=$3 log=$4
+	shift 4
+
+	[ "$variant" = debug ] || set -- SLOW=3 "$@"
+
+	vm "$text" "$log" "$variant" KERNEL_IMAGE="$dir/bzImage" \
+		MODULES_PATH="$dir" SELFTESTS_PATH="$WORK/$variant/current/tests" "$@"
 }
 
 check_controls()
@@ -215,14 +305,14 @@ check_controls()
 	local subject tokens commit plan=$WORK/plain/control.plan
 
 	while IFS=$'\t' read -r subject tokens; do
+		[ -n "$tokens" ] || continue
 		# shellcheck disable=SC2086 # a list
 		control_plan $tokens > "$plan"
-		vm "$BASE: control: the tests on the stock kernel" control-stock.log \
-			plain PLAN="$plan" KERNEL_IMAGE="$STOCK/bzImage" \
-			MODULES_PATH="$STOCK" RESULT_PATH="$WORK/plain/results-stock" \
-			EXPECT_FAIL="$tokens"
-	done <<< "$(controls kernel | sort | awk -F'\t' '
-		{ all = all " " $2 } END { if (all != "") print "all\t" all }')"
+		vm_snapshot plain stock "$BASE: control: the tests on the stock kernel" \
+			control-stock.log PLAN="$plan" \
+			RESULT_PATH="$WORK/plain/results-stock" EXPECT_FAIL="$tokens"
+	done <<< "$(controls kernel | awk -F'\t' '
+		{ all = all " " $2 } END { print "all\t" all }')"
 
 	while IFS=$'\t' read -r subject tokens; do
 		[ -n "$subject" ] || continue
@@ -235,49 +325,125 @@ check_controls()
 		}
 		# shellcheck disable=SC2086 # a list
 		control_plan $tokens | grep -v insmod > "$plan"
-		vm "$BASE: control: the tests without \"$subject\"" control-tests.log \
-			plain PLAN="$plan" SELFTESTS_PATH="$WORK/plain/before-$commit" \
-			MODULES_PATH="$STOCK" RESULT_PATH="$WORK/plain/results-before" \
-			EXPECT_FAIL="$tokens"
+		vm_snapshot plain current "$BASE: control: the tests without \"$subject\"" \
+			control-tests.log PLAN="$plan" \
+			SELFTESTS_PATH="$WORK/plain/before-$commit" \
+			RESULT_PATH="$WORK/plain/results-before" EXPECT_FAIL="$tokens"
 	done <<< "$(controls tests)"
+}
+
+# Each patch that a control names is there.
+check_subjects()
+{
+	local subject subjects bad=0
+
+	subjects=$(git -C "$TREE" log --format=%s base..refs/series/applied)
+	while read -r subject; do
+		grep -qxF -- "$subject" <<< "$subjects" && continue
+		echo "patches/$BASE/controls: no patch is called \"$subject\""
+		bad=1
+	done <<< "$(sed -n 's/^[a-z]*: *\([^|]*[^ 	|]\)[ 	]*|.*/\1/p' "$PATCHES/controls")"
+	return "$bad"
+}
+
+check_plain()
+{
+	vm_snapshot plain current "$BASE: run the tests on the plain kernel" \
+		run-plain.log
+	check_controls
+	[ -n "$harness_tested" ] ||
+		tap "the harness itself" harness.log "$TOP/tests/harness.sh" \
+			"$WORK/plain/kernel/arch/x86/boot/bzImage"
+}
+
+check_debug()
+{
+	local subject tokens splat plan=$WORK/debug/control.plan
+
+	vm_snapshot debug current "$BASE: run the tests on the debug kernel" \
+		run-debug.log
+	while IFS=$'\t' read -r subject tokens; do
+		[ -n "$subject" ] || continue
+		splat=${tokens#*| } tokens=${tokens%%|*}
+		# shellcheck disable=SC2086 # a list
+		control_plan $tokens > "$plan"
+		vm_snapshot debug stock "$BASE: control: $splat without \"$subject\"" \
+			control-debug.log PLAN="$plan" DEVICES=edu \
+			RESULT_PATH="$WORK/debug/results-stock" EXPECT_SPLAT="$splat"
+	done <<< "$(controls debug)"
+}
+
+# in_background COMMAND...: what is said and counted comes with collect.
+in_background()
+{
+	collect
+	job_out=$WORK/job
+	rm -f -- "$job_out" "$job_out.counts"
+	# shellcheck disable=SC2030 # collect takes the counts
+	(
+		passed=0 failed=0 skipped=0
+		trap - EXIT
+		"$@"
+		echo "$passed $failed $skipped" > "$job_out.counts"
+	) > "$job_out" 2>&1 < /dev/null &
+	job=$!
+}
+
+collect()
+{
+	local p f s
+
+	[ -n "$job" ] || return 0
+	tail -n +1 -f --pid="$job" -- "$job_out" >&2
+	wait "$job" || :
+	job=
+	read -r p f s < "$job_out.counts" || { count_fail; return 0; }
+	# shellcheck disable=SC2031
+	passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+}
+
+stop_job()
+{
+	[ -z "$job" ] || kill "$job" 2>/dev/null || :
+}
+
+# one TEXT LOG COMMAND...: a stage that counts as one
+one()
+{
+	if stage "$@"; then
+		count_pass
+	else
+		count_fail
+		return 1
+	fi
 }
 
 check_base()
 {
-	local variant variants=plain
-
 	BASE=$1
 	load_base
 	lock_builds
 	lay_out series || { count_fail; return; }
-	stock || { count_fail; return; }
+	one "$BASE: the controls name patches of the series" controls.log check_subjects || return 0
+	stock plain || { count_fail; return; }
 	lay_out series || { count_fail; return; }
-	if stage "$BASE: build every commit: $PARTS" commits.log build_commits; then
-		count_pass
-		sed -n 's/^control: /        &/p' "$LOGS/commits.log" >&2
-	else
-		count_fail
-		return
-	fi
+	one "$BASE: build commit by commit: $PARTS" commits.log build_commits || return 0
+	sed -n 's/^control: /        &/p' "$LOGS/commits.log" >&2
+	{ build_kernel plain && snapshot plain current; } || { count_fail; return; }
+	in_background check_plain
+	harness_tested=yes
 
-	[[ " $DEBUG_BASES " != *" $BASE "* ]] || variants+=' debug'
-	for variant in $variants; do
-		build_kernel "$variant" || { count_fail; continue; }
-		vm "$BASE: run the tests on the $variant kernel" "run-$variant.log" \
-			"$variant"
-		[ "$variant" = debug ] || check_controls
-		[ "$variant$harness_tested" != plain ] || {
-			tap "the harness itself" harness.log "$TOP/tests/harness.sh" \
-				"$WORK/plain/kernel/arch/x86/boot/bzImage"
-			harness_tested=yes
-		}
-	done
-
-	if stage "$BASE: lint" lint.log "$TOP/scripts/lint.sh"; then
-		count_pass
-	else
-		count_fail
+	if is_full; then
+		if stock debug && lay_out series && build_kernel debug &&
+		   snapshot debug current; then
+			in_background check_debug
+		else
+			count_fail
+		fi
 	fi
+	! is_full || one "$BASE: build for other architectures and configurations" \
+		matrix.log "$TOP/scripts/matrix.sh" || :
+	one "$BASE: lint" lint.log "$TOP/scripts/lint.sh" || :
 }
 
 unable()
@@ -294,12 +460,15 @@ main()
 	for BASE in $BASES; do
 		(load_base) || unable
 	done
+	trap stop_job EXIT
 	for BASE in $BASES; do
 		export BASE
 		check_base "$BASE"
+		checked+=" $BASE"
 	done
 	# Last, when the sources of all bases are in the cache.
 	tap "the scripts themselves" tooling.log "$TOP/tests/tooling.sh"
+	collect
 	say "$(elapsed "$began") in all"
 	printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
 	[ "$failed" -eq 0 ]

@@ -39,7 +39,9 @@ seabios /usr/share/seabios/bios-256k.bin'
 [ "${1:-run}" = run ] || need+='
 sparse command:sparse
 shellcheck command:shellcheck
-python3 command:python3'
+python3 command:python3
+python3-sphinx command:sphinx-build
+gcc-aarch64-linux-gnu command:aarch64-linux-gnu-gcc'
 
 missing=
 while read -r package file; do
