@@ -41,6 +41,7 @@ in_store()
 		2>/dev/null
 }
 
+# The archive of the security suites is another one than that of the rest.
 archive_uri()
 {
 	# Without lists there is no Origin to go by: leave out what is
@@ -54,20 +55,44 @@ archive_uri()
 		     END { if (first) print first }' | head -n 1
 }
 
+security_uri()
+{
+	# shellcheck disable=SC2016 # a format of apt, not of the shell
+	apt-get indextargets --format '$(REPO_URI) $(ORIGIN) $(LABEL)' \
+		'Created-By: Packages' 2>/dev/null |
+		awk '$2 == "Debian" && $3 == "Debian-Security" { print $1; exit }
+		     $2 !~ /^(Debian)?$/ || $1 !~ /security/ { next }
+		     !first { first = $1 }
+		     END { if (first) print first }' | head -n 1
+}
+
 apt_setup()
 {
-	local uri suite signed=
+	local main security uri suite signed='' without=''
 
-	uri=$(archive_uri)
-	[ -n "$uri" ] || { say "note: apt knows no Debian archive here"; return 1; }
-	[ ! -e "$KEYRING" ] || signed="[signed-by=$KEYRING] "
+	main=$(archive_uri)
+	security=$(security_uri)
 
 	APTDIR=$CACHE/apt
 	mkdir -p -- "$APTDIR/lists/partial" "$APTDIR/cache/archives/partial"
 	: > "$APTDIR/status"
+	: > "$APTDIR/sources.list"
+	[ ! -e "$KEYRING" ] || signed="[signed-by=$KEYRING] "
 	for suite in $SUITES; do
+		uri=$main
+		[[ $suite != *-security ]] || uri=$security
+		if [ -z "$uri" ]; then
+			without+=" $suite"
+			continue
+		fi
 		printf 'deb %s%s %s main\n' "$signed" "$uri" "$suite"
-	done > "$APTDIR/sources.list"
+	done >> "$APTDIR/sources.list"
+	if [ ! -s "$APTDIR/sources.list" ]; then
+		say "note: apt knows no Debian archive here"
+		return 1
+	fi
+	[ -z "$without" ] ||
+		say "note: apt knows no archive here that has$without"
 	APT=(-o Dir::Etc::sourcelist="$APTDIR/sources.list"
 	     -o Dir::Etc::sourceparts=/dev/null
 	     -o Dir::State::lists="$APTDIR/lists"
