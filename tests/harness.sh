@@ -452,6 +452,24 @@ symbol_lost()
 	fails check_config one three all
 }
 
+symbol_absent()
+{
+	cd -- "$T"
+	printf 'CONFIG_A=y\nCONFIG_B=y\n' > one
+	printf '# CONFIG_B is absent: it came later\n' > last
+	echo CONFIG_A=y > got
+	fails check_config one got
+	works check_config one last got
+	# In front of what asks for it, it says nothing.
+	fails check_config last one got
+	printf 'CONFIG_A=y\nCONFIG_B=y\n' > got
+	fails check_config one last got
+	says '^CONFIG_B: last wants absent, \.config has y'
+	printf 'CONFIG_A=y\n# CONFIG_B is not set\n' > got
+	fails check_config one last got
+	says '^CONFIG_B: last wants absent, \.config has n'
+}
+
 kasan_lost()
 {
 	printf 'CONFIG_EXPERT=y\nCONFIG_SLUB_TINY=y\n' > "$T/qemu/tiny.config"
@@ -479,5 +497,6 @@ t 'a device that cannot be bound to vfio-pci' not_bound
 t 'QEMU that does not start' qemu_does_not_start
 t 'a plan that is wrong' bad_plan
 t 'a configuration symbol that gets lost' symbol_lost
+t 'a symbol that this kernel is said not to have' symbol_absent
 t 'KASAN that gets lost to SLUB_TINY' kasan_lost
 plan

@@ -6,8 +6,10 @@
 #
 # usage: awk -f check-config.awk FRAGMENT... .config
 #
-# The last fragment that names a symbol decides.  Exit code 0 if .config has
-# it all; 1 otherwise, with one line for each symbol that is missing.
+# The last fragment that names a symbol decides.  "# CONFIG_X is absent", with
+# anything after it, says that this kernel has no such symbol, which is wrong
+# where kconfig knows it.  Exit code 0 if .config has it all; 1 otherwise, with
+# one line for each symbol that is missing.
 
 FNR == 1 {
 	config = FILENAME == ARGV[ARGC - 1]
@@ -23,6 +25,10 @@ FNR == 1 {
 
 /^# CONFIG_[A-Za-z0-9_]+ is not set$/ {
 	set($2, "n")
+}
+
+!config && /^# CONFIG_[A-Za-z0-9_]+ is absent/ {
+	set($2, "absent")
 }
 
 function set(symbol, value)
@@ -44,7 +50,10 @@ END {
 	}
 	for (i = 1; i <= n; i++) {
 		s = order[i]
-		value = s in got ? got[s] : want[s] == "\"\"" ? want[s] : "n"
+		if (want[s] == "absent")
+			value = s in got ? got[s] : "absent"
+		else
+			value = s in got ? got[s] : want[s] == "\"\"" ? want[s] : "n"
 		if (value == want[s])
 			continue
 		printf "%s: %s wants %s, .config has %s\n",
