@@ -4,7 +4,7 @@
 
 # "make check" takes all bases, or the one that is asked for.
 ifeq ($(origin BASE),undefined)
-BASES ?= 7.2 7.3
+BASES ?= 7.2 7.3 6.12
 BASE := 7.2
 else
 BASES ?= $(BASE)

@@ -18,8 +18,10 @@
 # contents of the files that went into it) is not built a second time; tests
 # run each time. The VM runs while the next thing is built.
 #
-# Environment: BASES (default "7.2 7.3"); FULL_BASES (default "7.2"): for the sake
-#   of time, the other bases go without the debug kernel, the other
+# A base that has no tests of its own (TESTS_OF in bases/) runs those of another.
+#
+# Environment: BASES (default "7.2 7.3 6.12"); FULL_BASES (default "7.2"): for the
+#   sake of time, the other bases go without the debug kernel, the other
 #   architectures and configurations, and the builds of those commits whose
 #   patch is that of a base that was checked before; LINUX, BUILD, CACHE, JOBS, V.
 # Exit status: 0 if nothing failed, 1 otherwise. The last line is
@@ -30,7 +32,7 @@ getopt_help "$@"
 
 [ -z "$LINUX" ] || [ ! -f "$LINUX/Makefile" ] ||
 	BASES=$(kernel_version "$LINUX")
-BASES=${BASES:-7.2 7.3}
+BASES=${BASES:-7.2 7.3 6.12}
 FULL_BASES=${FULL_BASES-7.2}
 unset PLAN DEBUG
 PARTS='drivers/vfio/ drivers/dma-buf/ drivers/iommu/iommufd/'
@@ -101,6 +103,8 @@ build_inputs()
 {
 	(cd -- "$HARNESS" && cat -- Makefile ./*.config arch/*.config \
 		"$TOP/scripts/all.config"
+	 [ ! -f "$PATCHES/kernel.config" ] || cat -- "$PATCHES/kernel.config"
+	 echo "$MODULES"
 	 cd -- "$TEST_MODULES" && cat -- *) | sha256sum | cut -c1-16
 }
 
@@ -121,18 +125,18 @@ snapshot()
 	mkdir -p -- "$dir.tmp/tests"
 	cp -- "$WORK/$1/kernel/arch/x86/boot/bzImage" \
 		"$WORK/$1"/test_modules/*.ko "$dir.tmp/" || return 1
-	copy_tests "$1" "$dir.tmp/tests" && mv -- "$dir.tmp" "$dir"
+	copy_all_tests "$1" "$dir.tmp/tests" && mv -- "$dir.tmp" "$dir"
 }
 
-# copy_tests VARIANT DIRECTORY
-copy_tests()
+# copy_all_tests VARIANT DIRECTORY
+copy_all_tests()
 {
-	local from
-
-	for from in "$WORK/$1/selftests" "$WORK/$1/samples"; do
-		[ ! -d "$from" ] || find "$from" -maxdepth 1 -type f -perm -100 \
-			-exec cp -p -- {} "$2/" \; || return 1
-	done
+	if [ -n "$TESTS_OF" ]; then
+		copy_tests "$WORK/tests" "$2"
+	else
+		copy_tests "$WORK/$1/selftests" "$2" &&
+			copy_tests "$WORK/$1/samples" "$2"
+	fi
 }
 
 # The kernel without the series, and the test modules for it.
@@ -178,6 +182,7 @@ build_commit()
 		# shellcheck disable=SC2086 # a list
 		all_objects $PARTS || return 1
 	fi
+	[ -z "$TESTS_OF" ] || return 0
 	touches "$commit" tools include/uapi || wanted_before "$next" || return 0
 
 	# What is there may depend on files that this commit does not have.
@@ -201,7 +206,7 @@ build_commit()
 	wanted_before "$next" || return 0
 	rm -rf -- "$WORK/plain/before-$commit"
 	mkdir -p -- "$WORK/plain/before-$commit"
-	copy_tests plain "$WORK/plain/before-$commit"
+	copy_all_tests plain "$WORK/plain/before-$commit"
 }
 
 # As a basic regular expression that matches this text only.
@@ -265,11 +270,18 @@ build_commits()
 	git -C "$TREE" checkout -q --detach refs/series/applied
 }
 
-# A plan that runs the tests that TOKENS name, on the devices they name; of a
-# test on a device, only the cases called by name, if any is.
+# control_plan VARIANT TOKEN...: a plan that runs the tests that TOKENS name, on
+# the devices they name, with all test modules loaded; of a test on a device, only
+# the cases called by name, if any is.
 control_plan()
 {
-	printf '%s\n' 'insmod vfio_selftest' 'insmod vfio_pci_test'
+	local module
+
+	for module in "$WORK/$1/stock"/*.ko; do
+		module=${module##*/}
+		echo "insmod ${module%.ko}"
+	done
+	shift
 	printf '%s\n' "$@" | awk -F: '
 		!($1 in cases) { order[++n] = $1; cases[$1] = "" }
 		{ name = $2; sub(/.*\./, "", name) }
@@ -307,7 +319,7 @@ check_controls()
 	while IFS=$'\t' read -r subject tokens; do
 		[ -n "$tokens" ] || continue
 		# shellcheck disable=SC2086 # a list
-		control_plan $tokens > "$plan"
+		control_plan plain $tokens > "$plan"
 		vm_snapshot plain stock "$BASE: control: the tests on the stock kernel" \
 			control-stock.log PLAN="$plan" \
 			RESULT_PATH="$WORK/plain/results-stock" EXPECT_FAIL="$tokens"
@@ -324,7 +336,7 @@ check_controls()
 			continue
 		}
 		# shellcheck disable=SC2086 # a list
-		control_plan $tokens | grep -v insmod > "$plan"
+		control_plan plain $tokens | grep -v insmod > "$plan"
 		vm_snapshot plain current "$BASE: control: the tests without \"$subject\"" \
 			control-tests.log PLAN="$plan" \
 			SELFTESTS_PATH="$WORK/plain/before-$commit" \
@@ -366,7 +378,7 @@ check_debug()
 		[ -n "$subject" ] || continue
 		splat=${tokens#*| } tokens=${tokens%%|*}
 		# shellcheck disable=SC2086 # a list
-		control_plan $tokens > "$plan"
+		control_plan debug $tokens > "$plan"
 		vm_snapshot debug stock "$BASE: control: $splat without \"$subject\"" \
 			control-debug.log PLAN="$plan" DEVICES=edu \
 			RESULT_PATH="$WORK/debug/results-stock" EXPECT_SPLAT="$splat"
@@ -423,6 +435,7 @@ check_base()
 	BASE=$1
 	load_base
 	lock_builds
+	borrow_tests || { count_fail; return; }
 	lay_out series || { count_fail; return; }
 	one "$BASE: the controls name patches of the series" controls.log check_subjects || return 0
 	stock plain || { count_fail; return; }

@@ -82,7 +82,11 @@ list_bases()
 	(cd -- "$TOP/bases" && printf '%s\n' * | sort -V | tr '\n' ' ')
 }
 
-# Load bases/$BASE and derive the paths of this base.
+# Load bases/$BASE and derive the paths of this base. What a base may say
+# besides where it comes from:
+#
+#   TESTS_OF   the base whose selftests run on this one, which has none
+#   MODULES    the test modules that build for it (default: all)
 load_base()
 {
 	case "$BASE" in
@@ -90,8 +94,11 @@ load_base()
 	esac
 	[ -f "$TOP/bases/$BASE" ] ||
 		die "unknown BASE '$BASE'; there is: $(list_bases)"
+	TESTS_OF='' MODULES=''
 	# shellcheck source=/dev/null
 	. "$TOP/bases/$BASE"
+	[ -z "$TESTS_OF" ] || [ -f "$TOP/bases/$TESTS_OF" ] ||
+		die "bases/$BASE: TESTS_OF=$TESTS_OF is no base; there is: $(list_bases)"
 	: "${PACKAGE:?}" "${VERSION:?}" "${SHA256:?}" "${SUITES:?}"
 	PATCHES=$TOP/patches/$BASE
 	WORK=$BUILD/$BASE
@@ -218,16 +225,77 @@ kernel_version()
 HARNESS=$TOP/tools/testing/selftests/vfio/qemu
 TEST_MODULES=$TOP/tools/testing/selftests/vfio/test_modules
 
+# test_modules DIRECTORY: the sources of the test modules for this base
+test_modules()
+{
+	local module
+
+	rm -rf -- "$1"
+	if [ -z "$MODULES" ]; then
+		cp -rp -- "$TEST_MODULES" "$1"
+		return
+	fi
+	mkdir -p -- "$1"
+	cp -p -- "$TEST_MODULES/Makefile" "$1/"
+	for module in $MODULES; do
+		cp -p -- "$TEST_MODULES/$module.c" "$1/" || return 1
+	done
+}
+
+# The plan of this name, as a file where this base has one of its own
+plan_of()
+{
+	if [ -f "$PATCHES/plans/$1" ]; then
+		printf '%s\n' "$PATCHES/plans/$1"
+	else
+		printf '%s\n' "$1"
+	fi
+}
+
 # harness VARIANT ARGUMENT...: the harness on this base, plain or debug
 harness()
 {
-	local variant=$1 debug=no
+	local variant=$1 debug=no modules=$TEST_MODULES plan=default
 	shift
 
-	[ "$variant" != debug ] || debug=yes
+	[ "$variant" != debug ] || debug=yes plan=debug
+	if [ -n "$MODULES" ]; then
+		modules=$WORK/$variant/module-sources
+		test_modules "$modules" || return 1
+	fi
+	# What follows overrides; PLAN of the environment as well.
+	plan=${PLAN:-$(plan_of "$plan")}
+	set -- PLAN="$plan" ${TESTS_OF:+SELFTESTS_PATH="$WORK/tests"} "$@"
+	[ ! -f "$PATCHES/kernel.config" ] ||
+		set -- LAST_CONFIG="$PATCHES/kernel.config" "$@"
 	make --no-print-directory -C "$HARNESS" KERNEL_PATH="$TREE" \
 		BUILD_PATH="$WORK/$variant" DEBUG_KERNEL="$debug" \
-		TEST_MODULES="$TEST_MODULES" JOBS="$JOBS" V="${V:-0}" "$@"
+		TEST_MODULES="$modules" JOBS="$JOBS" V="${V:-0}" "$@"
+}
+
+# copy_tests DIRECTORY TO: the programs in it
+copy_tests()
+{
+	[ ! -d "$1" ] || find "$1" -maxdepth 1 -type f -perm -100 \
+		-exec cp -p -- {} "$2/" \;
+}
+
+# Has the tree commits or changes of the user's own?
+is_users()
+{
+	[ -d "$TREE" ] && { [ -n "$(git -C "$TREE" status --porcelain -uno)" ] ||
+		! git -C "$TREE" merge-base --is-ancestor HEAD refs/series/applied; }
+}
+
+# Put the selftests of the base TESTS_OF into $WORK/tests. They are static, and
+# know no kernel but by its uAPI.
+borrow_tests()
+{
+	[ -n "$TESTS_OF" ] || return 0
+	BASE=$TESTS_OF LINUX='' "$TOP/scripts/tests.sh" || return 1
+	rm -rf -- "$WORK/tests"
+	mkdir -p -- "$WORK/tests"
+	copy_tests "$BUILD/$TESTS_OF/plain/selftests" "$WORK/tests"
 }
 
 # One call at a time builds in $WORK. What an interrupted one left running

@@ -124,8 +124,7 @@ lint_modules()
 {
 	local dir=$WORK/all/test_modules file objects=()
 
-	rm -rf -- "$dir"
-	cp -r -- "$TEST_MODULES" "$dir"
+	test_modules "$dir"
 	for file in "$dir"/*.c; do
 		file=${file##*/}
 		objects+=("${file%.c}.o")

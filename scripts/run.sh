@@ -8,6 +8,8 @@
 # plan. With "shell", boot the same VM to a prompt with the devices bound.
 # A tree with commits of the user's own on top of the series is run as it is.
 #
+# A base without tests (TESTS_OF in bases/) runs those of another one.
+#
 # Environment: BASE, LINUX, BUILD, CACHE, JOBS, V; PLAN (default: tour),
 #   DEBUG=yes for the kernel with lockdep and KASAN.
 # Exit status: 0 if everything ran and passed, 1 otherwise.
@@ -27,12 +29,14 @@ if [ -f "$PLAN" ]; then
 	PLAN=$(realpath -- "$PLAN")
 elif [ ! -f "$HARNESS/plans/$PLAN" ]; then
 	die "no plan $PLAN; there is: $(cd -- "$HARNESS/plans" && echo *), or a file"
+else
+	PLAN=$(plan_of "$PLAN")
 fi
 
 "$TOP/scripts/deps.sh" run || exit 1
 lock_builds
-if [ -d "$TREE" ] && { [ -n "$(git -C "$TREE" status --porcelain -uno)" ] ||
-   ! git -C "$TREE" merge-base --is-ancestor HEAD refs/series/applied; }; then
+borrow_tests || exit 1
+if is_users; then
 	say "note: $TREE has changes of yours; they are used as they are"
 else
 	lay_out series || exit 1

@@ -23,7 +23,10 @@ out=${out%/}
 other=
 [ ! -d "$out" ] || other=$(find "$out" -mindepth 1 ! -name '*.patch' -print -quit)
 [ -z "$other" ] || die "$out holds ${other#"$out/"}, which is no mail; choose another directory"
-[ -s "$TOP/patches/cover-letter" ] || die "patches/cover-letter is missing"
+# What is said about all of the series is not true of a part of it.
+cover=$PATCHES/cover-letter
+[ -f "$cover" ] || cover=$TOP/patches/cover-letter
+[ -s "$cover" ] || die "${cover#"$TOP/"} is missing"
 name=$(git config user.name || :)
 email=$(git config user.email || :)
 { [ -n "$name" ] && [ -n "$email" ]; } ||
@@ -42,7 +45,7 @@ sign=(--signoff) signed=", signed off by $name <$email>"
 rm -rf -- "$out.tmp"
 git branch -q -f mail HEAD
 # The base commit is known here only; what it is made from is known to all.
-git config branch.mail.description "$(cat -- "$TOP/patches/cover-letter"
+git config branch.mail.description "$(cat -- "$cover"
 	[ -n "$LINUX" ] || printf '\nBased on %s %s.\n' "$PACKAGE" "$VERSION")"
 git format-patch -q \
 	-o "$out.tmp" --cover-letter --cover-from-description=subject \

@@ -91,7 +91,8 @@ fake_programs()
 	mkdir -p -- "$T/bin"
 	cat > "$T/bin/apt-get" <<-'END'
 	#!/bin/bash
-	# FAKE_APT: off (no network), unknown (no archive configured), half
+	# FAKE_APT: off (no network), unknown (no archive configured), security
+	# (that of the security suites is configured too), half
 	# (download breaks off), halfok (and says nothing), hang (stays in it)
 	echo "apt-get $*" >> "$ARCHIVE/calls"
 	for arg; do [[ $arg != *=* || $arg == linux-* ]] || continue
@@ -100,6 +101,8 @@ fake_programs()
 		indextargets)
 			[ "$FAKE_APT" = unknown ] ||
 			echo 'http://archive.invalid/debian Debian Debian'
+			[ "$FAKE_APT" != security ] ||
+			echo 'http://security.invalid/debian Debian Debian-Security'
 			exit 0 ;;
 		update)
 			[ "$FAKE_APT" != off ] || { echo 'E: no network' >&2; exit 100; }
@@ -304,6 +307,19 @@ unknown_base()
 	[ ! -e "$T/none" ] || miss 'nothing must be made'
 }
 
+# A base that runs the tests of another one
+tests_of()
+{
+	use_repo
+	echo TESTS_OF=9.9 >> "$R/bases/7.2"
+	fails make -C "$R" tree
+	says '^error: bases/7\.2: TESTS_OF=9\.9 is no base; there is: 7\.2 7\.3'
+	use_repo
+	echo TESTS_OF=7.3 >> "$R/bases/7.2"
+	fails "$R/scripts/tests.sh"
+	says '^error: 7\.2 has no selftests, it runs those of 7\.3'
+}
+
 unknown_target()
 {
 	use_repo
@@ -317,7 +333,7 @@ help_of_scripts()
 	local script
 
 	use_repo
-	for script in fetch tree refresh series run deps; do
+	for script in fetch tree refresh series run tests deps; do
 		works "$R/scripts/$script.sh" -h
 		says "^usage: .*$script\.sh" 'Exit status'
 		says_not '^#!'
@@ -557,6 +573,29 @@ kernel_org()
 	use_cache
 	FAKE_APT=unknown works fetch
 	says 'note: apt knows no Debian archive here' "note: taking $tarball"
+}
+
+# Suites come from two archives, of which one may be unknown here.
+security_suites()
+{
+	local list
+
+	use_repo
+	sed -i "s/^SUITES=.*/SUITES='sid stable-security'/" "$R/bases/7.2"
+	use_cache
+	list=$CACHE/apt/sources.list
+	FAKE_APT=security works fetch
+	says_not 'note: '
+	same 'the sources' "$(sed 's/\[.*\] //' "$list")" \
+		"deb http://archive.invalid/debian sid main
+deb http://security.invalid/debian stable-security main"
+	use_cache
+	list=$CACHE/apt/sources.list
+	works fetch
+	says 'note: apt knows no archive here that has stable-security$'
+	same 'the sources' "$(sed 's/\[.*\] //' "$list")" \
+		'deb http://archive.invalid/debian sid main'
+	whole
 }
 
 disk_full()
@@ -1184,9 +1223,11 @@ plain_am()
 		mapfile -t files < <(sed -n 's/^\t//p' "$R/patches/$1/series")
 		works git -C "$plain" am "${patches[@]}"
 		cd -- "$R"
-		cp -a --parents -t "$plain" -- "${files[@]}"
-		git -C "$plain" add --sparse -f -- "${files[@]}"
-		git -C "$plain" commit -q -m 'The new files'
+		[ "${#files[@]}" -eq 0 ] || {
+			cp -a --parents -t "$plain" -- "${files[@]}"
+			git -C "$plain" add --sparse -f -- "${files[@]}"
+			git -C "$plain" commit -q -m 'The new files'
+		}
 	fi
 	same 'the tree' "$(tree_id "$plain")" "$(tree_id "$TREE")"
 	rm -rf -- "$plain"
@@ -1212,12 +1253,26 @@ real_change()
 
 cover_letter()
 {
-	local file=$TOP/patches/cover-letter
+	local file
 
-	[ -s "$file" ] || miss 'there is no patches/cover-letter'
-	head -n 1 "$file" | grep -qE '^.{10,75}$'
-	[ -z "$(sed -n 2p "$file")" ] || miss 'a blank line follows the subject'
-	[ "$(wc -l < "$file")" -gt 3 ] || miss 'it has no text'
+	for file in "$TOP"/patches/cover-letter "$TOP"/patches/*/cover-letter; do
+		[ -s "$file" ] || miss "there is no ${file#"$TOP/"}"
+		head -n 1 "$file" | grep -qE '^.{10,75}$'
+		[ -z "$(sed -n 2p "$file")" ] || miss 'a blank line follows the subject'
+		[ "$(wc -l < "$file")" -gt 3 ] || miss 'it has no text'
+	done
+}
+
+# A base that gets a part of the series only says what that is.
+cover_letter_of_base()
+{
+	use_repo
+	works make -C "$R" series SIGNOFF=no OUT="$R/build/mails"
+	grep -q 'Cover text' "$R"/build/mails/0000-*
+	printf 'Part subject\n\nPart text.\n' > "$R/patches/7.2/cover-letter"
+	works make -C "$R" series SIGNOFF=no OUT="$R/build/mails"
+	grep -q 'Part text' "$R"/build/mails/0000-*
+	! grep -q 'Cover text' "$R"/build/mails/0000-* || miss 'that of all of it'
 }
 
 # --- all of it ---
@@ -1232,6 +1287,7 @@ fake_series "$T/repo"
 "$T/repo/scripts/refresh.sh" 2> /dev/null
 
 t 'an unknown BASE gets the list of bases' unknown_base
+t 'a base that runs the tests of another one' tests_of
 t 'an unknown target gets the list of targets' unknown_target
 t 'every script explains itself with -h and refuses other options' help_of_scripts
 
@@ -1249,6 +1305,7 @@ t 'fetch: no network' no_network
 t 'fetch: OFFLINE' offline
 t 'fetch: the version has left the archive' version_gone
 t 'fetch: no package, the tarball of kernel.org' kernel_org
+t 'fetch: suites of the security archive' security_suites
 t 'disk full: refused before it starts' disk_full
 t 'disk full: on the way' disk_gets_full
 
@@ -1278,12 +1335,13 @@ t 'LINUX: a git tree' linux_git
 t 'LINUX: a plain directory' linux_directory
 t 'LINUX: what is none, another version, no room' linux_wrong
 
-t 'the cover letter is there' cover_letter
+t 'the cover letters are there' cover_letter
+t 'series: a base with a cover letter of its own' cover_letter_of_base
 for BASE in $(cd -- "$TOP/bases" && printf '%s\n' * | sort -V); do
 	t "$BASE: tree and refresh change nothing" real_noop "$BASE"
 	t "$BASE: git am of the mails gives the same tree" plain_am "$BASE" mails
 	# Where the patches are stored; others refer to them.
-	[ "$BASE" = 7.2 ] || continue
+	! grep -q '^\.\./' "$TOP/patches/$BASE/series" || continue
 	t "$BASE: git am of the stored patches, and the new files, too" plain_am "$BASE" stored
 	t "$BASE: refresh writes a change" real_change "$BASE"
 done
