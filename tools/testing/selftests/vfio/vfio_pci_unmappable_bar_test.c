@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A BAR whose mmap() is refused must not be exported as a DMA-BUF either
+ * A BAR whose mmap() is refused must not be exported as a DMA-BUF either, and one
+ * that nobody can map must not be mapped by the kernel
  *
  * The refusal is made by the vfio_pci_test module, so any device with a memory
  * BAR of at least a page will do. Needs the module to be loaded and
@@ -14,6 +15,8 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 
@@ -64,9 +67,26 @@ static int first_bar(struct vfio_pci_device *device)
 	return -1;
 }
 
+/* How many regions of /proc/iomem vfio has requested */
+static int nr_requested(void)
+{
+	char line[256];
+	int nr = 0;
+	FILE *file;
+
+	file = fopen("/proc/iomem", "re");
+	VFIO_ASSERT_NOT_NULL(file);
+	while (fgets(line, sizeof(line), file))
+		nr += !!strstr(line, ": vfio\n");
+	fclose(file);
+
+	return nr;
+}
+
 FIXTURE(unmappable_bar) {
 	struct iommu *iommu;
 	struct vfio_pci_device *device;
+	int nr_requested;	/* before it was opened */
 	int bar;
 };
 
@@ -102,6 +122,7 @@ FIXTURE_SETUP(unmappable_bar)
 	parameter_set("non_mappable", variant->non_mappable);
 	sysfs_driver_set(device_bdf, TEST_DRIVER);
 
+	self->nr_requested = nr_requested();
 	self->iommu = iommu_init(default_iommu_mode);
 	self->device = vfio_pci_device_init(device_bdf, self->iommu);
 	self->bar = first_bar(self->device);
@@ -133,6 +154,37 @@ TEST_F(unmappable_bar, mmap)
 
 	ASSERT_NE(MAP_FAILED, vaddr);
 	ASSERT_EQ(0, munmap(vaddr, getpagesize()));
+}
+
+/* By the kernel, on behalf of userspace */
+TEST_F(unmappable_bar, access)
+{
+	struct vfio_region_info *info = &self->device->bars[self->bar].info;
+	struct vfio_device_ioeventfd ioeventfd = {
+		.argsz = sizeof(ioeventfd),
+		.flags = VFIO_DEVICE_IOEVENTFD_32,
+		.offset = info->offset + info->size - sizeof(u32),
+	};
+	int fd = self->device->fd;
+	u32 val;
+
+	ioeventfd.fd = eventfd(0, EFD_CLOEXEC);
+	ASSERT_LE(0, ioeventfd.fd);
+
+	if (!variant->non_mappable) {
+		EXPECT_LT(self->nr_requested, nr_requested());
+		EXPECT_EQ(sizeof(val), pread(fd, &val, sizeof(val), ioeventfd.offset));
+		EXPECT_EQ(0, ioctl(fd, VFIO_DEVICE_IOEVENTFD, &ioeventfd));
+	} else {
+		EXPECT_EQ(self->nr_requested, nr_requested());
+		EXPECT_EQ(-1, pread(fd, &val, sizeof(val), ioeventfd.offset));
+		EXPECT_EQ(ENODEV, errno);
+		EXPECT_EQ(-1, pwrite(fd, &val, sizeof(val), ioeventfd.offset));
+		EXPECT_EQ(ENODEV, errno);
+		EXPECT_EQ(-1, ioctl(fd, VFIO_DEVICE_IOEVENTFD, &ioeventfd));
+		EXPECT_EQ(ENODEV, errno);
+	}
+	EXPECT_EQ(0, close(ioeventfd.fd));
 }
 
 TEST_F(unmappable_bar, export)
