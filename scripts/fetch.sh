@@ -68,31 +68,31 @@ security_uri()
 
 apt_setup()
 {
-	local main security uri suite signed='' without=''
+	local main security uri suite signed='' lines='' without=''
 
 	main=$(archive_uri)
 	security=$(security_uri)
-
-	APTDIR=$CACHE/apt
-	mkdir -p -- "$APTDIR/lists/partial" "$APTDIR/cache/archives/partial"
-	: > "$APTDIR/status"
-	: > "$APTDIR/sources.list"
 	[ ! -e "$KEYRING" ] || signed="[signed-by=$KEYRING] "
 	for suite in $SUITES; do
 		uri=$main
 		[[ $suite != *-security ]] || uri=$security
-		if [ -z "$uri" ]; then
+		if [ -n "$uri" ]; then
+			lines+="deb $signed$uri $suite main"$'\n'
+		else
 			without+=" $suite"
-			continue
 		fi
-		printf 'deb %s%s %s main\n' "$signed" "$uri" "$suite"
-	done >> "$APTDIR/sources.list"
-	if [ ! -s "$APTDIR/sources.list" ]; then
+	done
+	if [ -z "$lines" ]; then
 		say "note: apt knows no Debian archive here"
 		return 1
 	fi
 	[ -z "$without" ] ||
 		say "note: apt knows no archive here that has$without"
+
+	APTDIR=$CACHE/apt
+	mkdir -p -- "$APTDIR/lists/partial" "$APTDIR/cache/archives/partial"
+	: > "$APTDIR/status"
+	printf '%s' "$lines" > "$APTDIR/sources.list"
 	APT=(-o Dir::Etc::sourcelist="$APTDIR/sources.list"
 	     -o Dir::Etc::sourceparts=/dev/null
 	     -o Dir::State::lists="$APTDIR/lists"
