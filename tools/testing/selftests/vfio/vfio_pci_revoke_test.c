@@ -360,23 +360,7 @@ TEST_F(revoke, sysfs_reset)
 /* D14, by the port above: that of all devices on the bus. */
 static int do_bus_reset(struct view *view)
 {
-	char path[PATH_MAX];
-	int fd, ret = 0;
-
-	if (!have_bus_reset)
-		return -ENODEV;
-
-	snprintf_assert(path, sizeof(path),
-			"/sys/bus/pci/devices/%s/../reset_subordinate",
-			view->device->bdf);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	if (write(fd, "1", 1) < 0)
-		ret = -errno;
-	close(fd);
-
-	return ret;
+	return have_bus_reset ? __sysfs_bus_reset(view->device->bdf) : -ENODEV;
 }
 
 TEST_F(revoke, bus_reset)
@@ -526,28 +510,35 @@ TEST_F(revoke, low_power_reset)
 		SKIP(return, "%s cannot be reset\n", device_bdfs[0]);
 }
 
-/* Nothing tells when the device has gone to sleep. */
-static bool wait_suspended(const char *bdf)
+static bool is_suspended(const char *bdf)
 {
-	time_t end = now() + LIMIT_SECONDS;
 	char path[PATH_MAX], status[32];
 	int fd, len;
 
 	snprintf_assert(path, sizeof(path),
 			"/sys/bus/pci/devices/%s/power/runtime_status", bdf);
-	while (now() < end) {
-		fd = open(path, O_RDONLY | O_CLOEXEC);
-		if (fd < 0)
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	len = read(fd, status, sizeof(status) - 1);
+	close(fd);
+	status[len < 0 ? 0 : len] = '\0';
+
+	return !strcmp(status, "suspended\n");
+}
+
+/* Nothing tells when the device has gone to sleep. */
+static bool wait_suspended(const char *bdf)
+{
+	time_t end = now() + LIMIT_SECONDS;
+
+	while (!is_suspended(bdf)) {
+		if (now() >= end)
 			return false;
-		len = read(fd, status, sizeof(status) - 1);
-		close(fd);
-		status[len < 0 ? 0 : len] = '\0';
-		if (!strcmp(status, "suspended\n"))
-			return true;
 		sched_yield();
 	}
 
-	return false;
+	return true;
 }
 
 static bool is_readable(int fd)
@@ -588,6 +579,57 @@ TEST_F(revoke, low_power_wakeup)
 	EXPECT_TRUE(is_readable(eventfd_fd));
 	expect_revoked(_metadata, &self->view);
 	vfio_pci_decode_set(self->device, true);
+	expect_restored(_metadata, &self->view);
+	ASSERT_EQ(0, close(eventfd_fd));
+}
+
+static void *power_on(void *bdf)
+{
+	return (void *)(long)__sysfs_write(bdf, "power/control", "on");
+}
+
+/*
+ * The device is also resumed by who must not wait for an access to end, because
+ * that may be waiting for what he holds. The rest comes later, then.
+ */
+TEST_F(revoke, low_power_wakeup_held)
+{
+	int eventfd_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), hold;
+	struct pollfd pollfd = { .fd = eventfd_fd, .events = POLLIN };
+	struct timespec limit;
+	pthread_t thread;
+	bool held = true;
+	void *ret;
+
+	ASSERT_LE(0, eventfd_fd);
+	ASSERT_EQ(0, __vfio_pci_low_power_enter(self->device, eventfd_fd));
+	if (!wait_suspended(device_bdfs[0])) {
+		__vfio_pci_low_power_exit(self->device);
+		SKIP(return, "%s does not suspend\n", device_bdfs[0]);
+	}
+
+	hold = memory_lock_hold(device_bdfs[0]);
+	if (hold < 0)
+		SKIP(return, "vfio_selftest is not loaded\n");
+	ASSERT_EQ(0, pthread_create(&thread, NULL, power_on, device_bdfs[0]));
+	clock_gettime(CLOCK_REALTIME, &limit);
+	limit.tv_sec += LIMIT_SECONDS;
+	if (pthread_timedjoin_np(thread, &ret, &limit))
+		held = false;
+	else
+		EXPECT_EQ(NULL, ret);
+	EXPECT_TRUE(held);
+	EXPECT_FALSE(is_readable(eventfd_fd));
+
+	/* Nobody needs the device, but it is not to sleep before it was told. */
+	if (held)
+		EXPECT_EQ(0, __sysfs_write(device_bdfs[0], "power/control", "auto"));
+	close(hold);
+	if (!held)
+		ASSERT_EQ(0, pthread_join(thread, &ret));
+	EXPECT_EQ(1, poll(&pollfd, 1, LIMIT_SECONDS * 1000));
+	EXPECT_FALSE(is_suspended(device_bdfs[0]));
+	EXPECT_EQ(0, __sysfs_write(device_bdfs[0], "power/control", "auto"));
 	expect_restored(_metadata, &self->view);
 	ASSERT_EQ(0, close(eventfd_fd));
 }
