@@ -333,12 +333,6 @@ TEST_F(fail_nth, export)
 
 	state->nr_ranges = 1;
 	EXPECT_GT(sweep(state, op_export, undo_export), 0);
-}
-
-TEST_F(fail_nth, export_ranges)
-{
-	struct state *state = &self->state;
-
 	state->nr_ranges = NR_RANGES;
 	EXPECT_GT(sweep(state, op_export, undo_export), 0);
 }
@@ -369,13 +363,18 @@ TEST_F(fail_nth, buffer_mmap)
 	EXPECT_GT(sweep(state, op_buffer_mmap, undo_mmap), 0);
 }
 
+static void sweep_faults(struct __test_metadata *_metadata, struct state *state)
+{
+	ASSERT_EQ(0, undo_fault(state));
+	EXPECT_GT(sweep(state, op_fault, undo_fault), 0);
+	ASSERT_EQ(0, munmap(state->vaddr, page_size));
+}
+
 TEST_F(fail_nth, bar_fault)
 {
 	struct state *state = &self->state;
 
-	ASSERT_EQ(0, undo_fault(state));
-	EXPECT_GT(sweep(state, op_fault, undo_fault), 0);
-	ASSERT_EQ(0, munmap(state->vaddr, page_size));
+	sweep_faults(_metadata, state);
 }
 
 TEST_F(fail_nth, buffer_fault)
@@ -384,9 +383,7 @@ TEST_F(fail_nth, buffer_fault)
 
 	state->buffer = vfio_pci_dma_buf_export(state->device, state->bar, 0,
 						page_size);
-	ASSERT_EQ(0, undo_fault(state));
-	EXPECT_GT(sweep(state, op_fault, undo_fault), 0);
-	ASSERT_EQ(0, munmap(state->vaddr, page_size));
+	sweep_faults(_metadata, state);
 }
 
 TEST_F(fail_nth, wc_fault)
@@ -398,9 +395,7 @@ TEST_F(fail_nth, wc_fault)
 	if (__vfio_pci_dma_buf_memattr_set(state->device, state->buffer,
 					   VFIO_DMA_BUF_MEMATTR_WC))
 		SKIP(return, "No write-combining here\n");
-	ASSERT_EQ(0, undo_fault(state));
-	EXPECT_GT(sweep(state, op_fault, undo_fault), 0);
-	ASSERT_EQ(0, munmap(state->vaddr, page_size));
+	sweep_faults(_metadata, state);
 }
 
 /* There may be no allocation at all in it. */

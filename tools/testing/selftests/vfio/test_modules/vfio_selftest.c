@@ -262,8 +262,8 @@ static int get_text(char *buf, size_t size, const char __user *ubuf,
 	return 0;
 }
 
-static struct pci_dev *get_device(const char __user *ubuf, size_t count,
-				  loff_t *ppos)
+static struct pci_dev *find_user_device(const char __user *ubuf, size_t count,
+					loff_t *ppos)
 {
 	struct pci_dev *pdev;
 	char buf[64];
@@ -500,7 +500,7 @@ static const struct file_operations importer_fops = {
 static ssize_t d1_write(struct file *file, const char __user *ubuf,
 			size_t count, loff_t *ppos)
 {
-	struct pci_dev *pdev = get_device(ubuf, count, ppos);
+	struct pci_dev *pdev = find_user_device(ubuf, count, ppos);
 
 	if (IS_ERR(pdev))
 		return PTR_ERR(pdev);
@@ -538,7 +538,7 @@ static const struct file_operations d1_fops = {
 static ssize_t hold_write(struct file *file, const char __user *ubuf,
 			  size_t count, loff_t *ppos)
 {
-	struct pci_dev *pdev = get_device(ubuf, count, ppos);
+	struct pci_dev *pdev = find_user_device(ubuf, count, ppos);
 	struct vfio_pci_core_device *vdev = NULL;
 
 	if (IS_ERR(pdev))
