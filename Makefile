@@ -19,6 +19,7 @@ help:
 	@echo '               from nothing, 45 seconds when built; DEBUG=yes for lockdep, KASAN'
 	@echo 'make check     everything that is tested, on all bases: 30 minutes from nothing'
 	@echo 'make shell     the same VM with a prompt, devices bound'
+	@echo 'make bench     what it costs, stock against patched: a table, CSV, a chart'
 	@echo ''
 	@echo 'make tree      lay out the base with the series on top: build/$(BASE)/tree'
 	@echo 'make refresh   write the commits of the tree back as patches and files'
@@ -43,6 +44,9 @@ check:
 shell:
 	@scripts/run.sh shell
 
+bench:
+	@scripts/bench.sh
+
 tree refresh series lint: %:
 	@scripts/$*.sh $(if $(filter series,$*),$(OUT))
 
@@ -52,4 +56,4 @@ clean:
 .DEFAULT:
 	@echo 'unknown target "$@"' >&2; $(MAKE) -s help >&2; exit 1
 
-.PHONY: help run check shell tree refresh series lint clean
+.PHONY: help run check bench shell tree refresh series lint clean

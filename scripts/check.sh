@@ -26,6 +26,7 @@
 #   "N passed, N failed, N skipped".
 
 . "$(dirname -- "$0")/lib.sh"
+. "$(dirname -- "$0")/snapshots.sh"
 getopt_help "$@"
 
 [ -z "$LINUX" ] || [ ! -f "$LINUX/Makefile" ] ||
@@ -96,63 +97,11 @@ tap()
 	[ "$status" -eq 0 ] || [ "$not_ok" -gt 0 ] || count_fail
 }
 
-# What a build of the stock kernel or of a commit depends on besides the tree.
-build_inputs()
-{
-	(cd -- "$HARNESS" && cat -- Makefile ./*.config arch/*.config \
-		"$TOP/scripts/all.config"
-	 cd -- "$TEST_MODULES" && cat -- *) | sha256sum | cut -c1-16
-}
-
 # controls KIND: lines "SUBJECT<tab>ARGUMENTS" of patches/$BASE/controls
 controls()
 {
 	[ ! -f "$PATCHES/controls" ] ||
 		sed -n "s/^$1: *\\([^|]*[^ 	|]\\)[ 	]*|[ 	]*/\\1	/p" "$PATCHES/controls"
-}
-
-# snapshot VARIANT NAME: the kernel, the test modules and the tests as they are,
-# for a run in the VM while the tree is used for something else
-snapshot()
-{
-	local dir=$WORK/$1/$2
-
-	rm -rf -- "$dir" "$dir.tmp"
-	mkdir -p -- "$dir.tmp/tests"
-	cp -- "$WORK/$1/kernel/arch/x86/boot/bzImage" \
-		"$WORK/$1"/test_modules/*.ko "$dir.tmp/" || return 1
-	copy_tests "$1" "$dir.tmp/tests" && mv -- "$dir.tmp" "$dir"
-}
-
-# copy_tests VARIANT DIRECTORY
-copy_tests()
-{
-	local from
-
-	for from in "$WORK/$1/selftests" "$WORK/$1/samples"; do
-		[ ! -d "$from" ] || find "$from" -maxdepth 1 -type f -perm -100 \
-			-exec cp -p -- {} "$2/" \; || return 1
-	done
-}
-
-# The kernel without the series, and the test modules for it.
-build_stock()
-{
-	harness "$1" QUIET= kernel modules && snapshot "$1" stock
-}
-
-# stock VARIANT
-stock()
-{
-	local dir=$WORK/$1/stock stamp
-
-	stamp="$(git -C "$TREE" rev-parse base) $(build_inputs)"
-	[ "$(cat -- "$dir/stamp" 2>/dev/null)" != "$stamp" ] || return 0
-	lay_out base &&
-	STAGE_LINES=$([ "$1" = plain ] && echo 1800 || echo 2500) \
-		stage "$BASE: build the stock $1 kernel for control runs" \
-		"build-stock-$1.log" build_stock "$1" || return 1
-	printf '%s\n' "$stamp" > "$dir/stamp"
 }
 
 # touches COMMIT PATH...: the bare base and the last commit touch all

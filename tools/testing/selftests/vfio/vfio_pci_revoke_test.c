@@ -1682,7 +1682,8 @@ static bool error_fail(struct __test_metadata *_metadata, struct view *views,
 
 	vfio_pci_device_cleanup(*mate);
 	*mate = NULL;
-	ASSERT_EQ(0, driver_unbind(device_bdfs[1]));
+	ASSERT_EQ(0, __sysfs_write(device_bdfs[1], "driver/unbind",
+				      device_bdfs[1]));
 
 	ret = __port_error_inject(device_bdfs[0], false);
 	if (!ret)
