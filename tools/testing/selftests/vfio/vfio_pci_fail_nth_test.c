@@ -56,7 +56,7 @@ static struct knob {
 
 static int file_swap(const char *path, const char *value, char *old, size_t size)
 {
-	int fd = open(path, O_RDWR | O_CLOEXEC), ret = 0;
+	int fd = open(path, O_RDONLY | O_CLOEXEC), ret = 0;
 	ssize_t len;
 
 	if (fd < 0)
@@ -66,7 +66,15 @@ static int file_swap(const char *path, const char *value, char *old, size_t size
 		ret = -errno;
 	else
 		old[len] = '\0';
-	if (!ret && pwrite(fd, value, strlen(value), 0) < 0)
+	close(fd);
+	if (ret)
+		return ret;
+
+	/* Not all of them can be written to at an offset, or read from again. */
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (write(fd, value, strlen(value)) < 0)
 		ret = -errno;
 	close(fd);
 
