@@ -14,7 +14,6 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -24,12 +23,12 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "kselftest_harness.h"
 
-#define HOST "/host"
+#include "lines.h"
+
 #define QEMU "/usr/bin/qemu-system-x86_64"
 #define KERNEL "/guest/vmlinux"
 #define INITRD "/guest/initrd"
@@ -44,14 +43,6 @@
 #define EDU "06"
 
 static const char *bdf_nvme, *bdf_net, *bdf_edu;
-static int slow = 1;
-
-/* Lines that come in on a socket */
-struct lines {
-	int fd;
-	size_t len;
-	char buf[8192];
-};
 
 struct guest {
 	const char *backend;	/* "" or ",iommufd=..." for each device */
@@ -61,48 +52,10 @@ struct guest {
 	char answer[256];
 };
 
-static long now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
-
-/* False at the end of the file or of the time. */
-static bool line_get(struct lines *lines, char *line, size_t size)
-{
-	struct pollfd pfd = { .fd = lines->fd, .events = POLLIN };
-	long end = now_ms() + ANSWER_SECONDS * 1000L * slow, left;
-	size_t len;
-	ssize_t ret;
-	char *eol;
-
-	while (!(eol = memchr(lines->buf, '\n', lines->len))) {
-		left = end - now_ms();
-		if (left <= 0 || poll(&pfd, 1, left) <= 0 ||
-		    lines->len == sizeof(lines->buf))
-			return false;
-		ret = read(lines->fd, lines->buf + lines->len,
-			   sizeof(lines->buf) - lines->len);
-		if (ret <= 0)
-			return false;
-		lines->len += ret;
-	}
-
-	len = eol - lines->buf;
-	snprintf(line, size, "%.*s", (int)len, lines->buf);
-	line[strcspn(line, "\r")] = '\0';
-	lines->len -= len + 1;
-	memmove(lines->buf, eol + 1, lines->len);
-
-	return true;
-}
-
 /* The answer to "ask", or what the guest says by itself, as "ready". */
 static const char *guest_hear(struct guest *guest)
 {
-	if (!line_get(&guest->command, guest->answer, sizeof(guest->answer)))
+	if (!line_get(&guest->command, guest->answer, sizeof(guest->answer), ANSWER_SECONDS))
 		snprintf(guest->answer, sizeof(guest->answer), "silence");
 	printf("# guest: %s\n", guest->answer);
 	fflush(stdout);
@@ -131,7 +84,7 @@ static bool qmp_expect(struct guest *guest, const char *text)
 {
 	char line[4096];
 
-	while (line_get(&guest->qmp, line, sizeof(line))) {
+	while (line_get(&guest->qmp, line, sizeof(line), ANSWER_SECONDS)) {
 		if (strstr(line, text))
 			return true;
 		if (strstr(line, "\"error\"")) {
@@ -374,8 +327,6 @@ int main(int argc, char *argv[])
 	bdf_net = argv[argc + 1];
 	bdf_edu = argv[argc + 2];
 	argv[argc] = NULL;
-	if (getenv("VM_SLOW"))
-		slow = atoi(getenv("VM_SLOW"));
 
 	return test_harness_run(argc, argv);
 }
