@@ -12,6 +12,8 @@
 #   the selftests pass in the VM, on the plain and on the debug kernel
 #   control runs: what patches/<base>/controls lists fails without the series,
 #     or without one of its patches
+#   programs that use VFIO (QEMU with a guest, DPDK) work in the VM, and as well
+#     without the series
 #   lint
 #
 # What the answer is already known for (by the ids of the commits and the
@@ -37,6 +39,7 @@ unset PLAN DEBUG
 PARTS='drivers/vfio/ drivers/dma-buf/ drivers/iommu/iommufd/'
 passed=0 failed=0 skipped=0
 harness_tested=
+HOST_ROOT='' GUEST_PATH=''
 job='' job_out='' checked=''
 began=$(date +%s)
 
@@ -295,11 +298,24 @@ check_subjects()
 	return "$bad"
 }
 
+# users VARIANT NAME TEXT LOG PLAN: the programs that use VFIO, on a snapshot
+users()
+{
+	[ -n "$HOST_ROOT" ] || return 0
+	vm_snapshot "$1" "$2" "$3" "$4" PLAN="$5" TIMEOUT=3600 \
+		HOST_ROOT="$HOST_ROOT" GUEST_PATH="$GUEST_PATH" \
+		RESULT_PATH="$WORK/$1/results-users-$2"
+}
+
 check_plain()
 {
 	vm_snapshot plain current "$BASE: run the tests on the plain kernel" \
 		run-plain.log
 	check_controls
+	users plain current "$BASE: QEMU and DPDK on the plain kernel" \
+		run-users.log users
+	users plain stock "$BASE: QEMU and DPDK on the stock kernel" \
+		run-users-stock.log users-short
 	[ -n "$harness_tested" ] ||
 		tap "the harness itself" harness.log "$TOP/tests/harness.sh" \
 			"$WORK/plain/kernel/arch/x86/boot/bzImage"
@@ -311,6 +327,8 @@ check_debug()
 
 	vm_snapshot debug current "$BASE: run the tests on the debug kernel" \
 		run-debug.log
+	users debug current "$BASE: QEMU and DPDK on the debug kernel" \
+		run-users-debug.log users-short
 	while IFS=$'\t' read -r subject tokens; do
 		[ -n "$subject" ] || continue
 		splat=${tokens#*| } tokens=${tokens%%|*}
@@ -379,6 +397,7 @@ check_base()
 	one "$BASE: build commit by commit: $PARTS" commits.log build_commits || return 0
 	sed -n 's/^control: /        &/p' "$LOGS/commits.log" >&2
 	{ build_kernel plain && snapshot plain current; } || { count_fail; return; }
+	get_guest_root || { HOST_ROOT=; count_fail; }
 	in_background check_plain
 	harness_tested=yes
 

@@ -12,7 +12,8 @@
 # tested is the same everywhere. What was unpacked once is kept in the cache
 # and needs no network.
 #
-# Environment: CACHE; GUEST_SUITE, the release (default trixie).
+# Environment: CACHE; GUEST_SUITE, the release (default trixie); OFFLINE=1 takes
+#   what the cache holds only.
 # Exit status: 0 and the directory on stdout, or 1 and one sentence on stderr.
 
 . "$(dirname -- "$0")/lib.sh"
@@ -58,6 +59,7 @@ main()
 {
 	local closure libraries
 
+	[ -z "${OFFLINE:-}" ] || die "no $ROOT, and OFFLINE is set"
 	command -v apt-get dpkg-deb apt-cache > /dev/null ||
 		die "apt and dpkg are needed to get packages of $GUEST_SUITE"
 	apt_setup "apt-$GUEST_SUITE" "$GUEST_SUITE" ||

@@ -611,8 +611,10 @@ static void plan_rest(char *named)
 		die("/tests: %s", strerror(errno));
 
 	for (i = 0; i < n; i++) {
+		/* Those in "users" have a plan of their own. */
 		key = format(" %s ", tests[i]->d_name);
-		if (tests[i]->d_name[0] != '.' && !strstr(named, key))
+		if (tests[i]->d_name[0] != '.' && tests[i]->d_type != DT_DIR &&
+		    !strstr(named, key))
 			add_each(tests[i]->d_name, &opt);
 		free(key);
 	}

@@ -258,6 +258,26 @@ FIXTURE_TEARDOWN(guest)
 	guest_wait(&self->guest);
 }
 
+/* In the middle of it */
+static void guest_kill(struct __test_metadata *_metadata, struct guest *guest)
+{
+	ASSERT_EQ(0, strcmp("ok", guest_ask(guest, "nvme " NVME " storm")));
+	ASSERT_EQ(0, kill(guest->pid, SIGKILL));
+	ASSERT_EQ(SIGKILL, WTERMSIG(guest_wait(guest)));
+}
+
+/* The least of it: once, on all of them */
+TEST_F_TIMEOUT(guest, boot, 1800)
+{
+	EXPECT_ANSWER("nvme " NVME " write 1", "ok ");
+	EXPECT_ANSWER("net " NET, "ok ");
+	EXPECT_ANSWER("edu " EDU " 1", "ok ");
+	EXPECT_ANSWER("decode " NVME, "ok ");
+	EXPECT_ANSWER("move " NVME, "ok ");
+	EXPECT_ANSWER("nvme " NVME " check 1", "ok ");
+	guest_kill(_metadata, &self->guest);
+}
+
 TEST_F_TIMEOUT(guest, devices, 1800)
 {
 	struct guest *guest = &self->guest;
@@ -302,9 +322,7 @@ TEST_F_TIMEOUT(guest, devices, 1800)
 	EXPECT_ANSWER("edu " EDU " 5", "ok ");
 
 	/* Killed in the middle of it, and started again */
-	ASSERT_ANSWER("nvme " NVME " storm", "ok");
-	ASSERT_EQ(0, kill(guest->pid, SIGKILL));
-	ASSERT_EQ(SIGKILL, WTERMSIG(guest_wait(guest)));
+	guest_kill(_metadata, guest);
 	guest_start(_metadata, guest);
 	ASSERT_READY();
 	EXPECT_ANSWER("nvme " NVME " check 3", "ok ");
