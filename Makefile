@@ -12,13 +12,15 @@ endif
 
 # What is not set is left to the scripts: an empty variable would be set.
 $(foreach v,BASE BASES FULL_BASES LINUX BUILD CACHE JOBS V FORCE DEBUG PLAN OUT \
-	REROLL SIGNOFF OFFLINE,$(if $(filter undefined,$(origin $v)),,$(eval export $v)))
+	REROLL SIGNOFF OFFLINE MINUTES,$(if $(filter undefined,$(origin $v)),,$(eval export $v)))
 
 help:
 	@echo 'make run       build, boot, and reach the BARs of emulated devices: 9 minutes'
 	@echo '               from nothing, 45 seconds when built; DEBUG=yes for lockdep, KASAN'
 	@echo 'make check     everything that is tested, on all bases: 30 minutes from nothing'
+	@echo 'make soak      what takes BARs out of reach, again and again [MINUTES=60]'
 	@echo 'make shell     the same VM with a prompt, devices bound'
+	@echo 'make bench     what it costs, stock against patched: a table, CSV, a chart'
 	@echo ''
 	@echo 'make tree      lay out the base with the series on top: build/$(BASE)/tree'
 	@echo 'make refresh   write the commits of the tree back as patches and files'
@@ -30,7 +32,7 @@ help:
 	@echo 'LINUX=path     a kernel tree of your own instead; it is not written to'
 	@echo 'V=1            show the output of every stage'
 	@echo 'OFFLINE=1      take the sources from the cache only'
-	@echo 'DEBUG=yes, PLAN=file  for run and shell; FORCE=1 for tree and refresh;'
+	@echo 'DEBUG=yes, PLAN=file  for run, shell and soak; FORCE=1 for tree and refresh;'
 	@echo 'OUT, REROLL, SIGNOFF for series; BASES, FULL_BASES for check;'
 	@echo 'BUILD, CACHE, JOBS for all: scripts/*.sh -h explain'
 
@@ -43,6 +45,12 @@ check:
 shell:
 	@scripts/run.sh shell
 
+bench:
+	@scripts/bench.sh
+
+soak:
+	@scripts/soak.sh
+
 tree refresh series lint: %:
 	@scripts/$*.sh $(if $(filter series,$*),$(OUT))
 
@@ -52,4 +60,4 @@ clean:
 .DEFAULT:
 	@echo 'unknown target "$@"' >&2; $(MAKE) -s help >&2; exit 1
 
-.PHONY: help run check shell tree refresh series lint clean
+.PHONY: help run check bench soak shell tree refresh series lint clean

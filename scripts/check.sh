@@ -12,6 +12,8 @@
 #   the selftests pass in the VM, on the plain and on the debug kernel
 #   control runs: what patches/<base>/controls lists fails without the series,
 #     or without one of its patches
+#   programs that use VFIO (QEMU with a guest, DPDK) work in the VM, and as well
+#     without the series
 #   lint
 #
 # What the answer is already known for (by the ids of the commits and the
@@ -28,6 +30,7 @@
 #   "N passed, N failed, N skipped".
 
 . "$(dirname -- "$0")/lib.sh"
+. "$(dirname -- "$0")/snapshots.sh"
 getopt_help "$@"
 
 [ -z "$LINUX" ] || [ ! -f "$LINUX/Makefile" ] ||
@@ -38,6 +41,7 @@ unset PLAN DEBUG
 PARTS='drivers/vfio/ drivers/dma-buf/ drivers/iommu/iommufd/'
 passed=0 failed=0 skipped=0
 harness_tested=
+HOST_ROOT='' GUEST_PATH=''
 job='' job_out='' checked=''
 began=$(date +%s)
 
@@ -98,65 +102,11 @@ tap()
 	[ "$status" -eq 0 ] || [ "$not_ok" -gt 0 ] || count_fail
 }
 
-# What a build of the stock kernel or of a commit depends on besides the tree.
-build_inputs()
-{
-	(cd -- "$HARNESS" && cat -- Makefile ./*.config arch/*.config \
-		"$TOP/scripts/all.config"
-	 [ ! -f "$PATCHES/kernel.config" ] || cat -- "$PATCHES/kernel.config"
-	 echo "$MODULES"
-	 cd -- "$TEST_MODULES" && cat -- *) | sha256sum | cut -c1-16
-}
-
 # controls KIND: lines "SUBJECT<tab>ARGUMENTS" of patches/$BASE/controls
 controls()
 {
 	[ ! -f "$PATCHES/controls" ] ||
 		sed -n "s/^$1: *\\([^|]*[^ 	|]\\)[ 	]*|[ 	]*/\\1	/p" "$PATCHES/controls"
-}
-
-# snapshot VARIANT NAME: the kernel, the test modules and the tests as they are,
-# for a run in the VM while the tree is used for something else
-snapshot()
-{
-	local dir=$WORK/$1/$2
-
-	rm -rf -- "$dir" "$dir.tmp"
-	mkdir -p -- "$dir.tmp/tests"
-	cp -- "$WORK/$1/kernel/arch/x86/boot/bzImage" \
-		"$WORK/$1"/test_modules/*.ko "$dir.tmp/" || return 1
-	copy_all_tests "$1" "$dir.tmp/tests" && mv -- "$dir.tmp" "$dir"
-}
-
-# copy_all_tests VARIANT DIRECTORY
-copy_all_tests()
-{
-	if [ -n "$TESTS_OF" ]; then
-		copy_tests "$WORK/tests" "$2"
-	else
-		copy_tests "$WORK/$1/selftests" "$2" &&
-			copy_tests "$WORK/$1/samples" "$2"
-	fi
-}
-
-# The kernel without the series, and the test modules for it.
-build_stock()
-{
-	harness "$1" QUIET= kernel modules && snapshot "$1" stock
-}
-
-# stock VARIANT
-stock()
-{
-	local dir=$WORK/$1/stock stamp
-
-	stamp="$(git -C "$TREE" rev-parse base) $(build_inputs)"
-	[ "$(cat -- "$dir/stamp" 2>/dev/null)" != "$stamp" ] || return 0
-	lay_out base &&
-	STAGE_LINES=$([ "$1" = plain ] && echo 1800 || echo 2500) \
-		stage "$BASE: build the stock $1 kernel for control runs" \
-		"build-stock-$1.log" build_stock "$1" || return 1
-	printf '%s\n' "$stamp" > "$dir/stamp"
 }
 
 # touches COMMIT PATH...: the bare base and the last commit touch all
@@ -358,11 +308,24 @@ check_subjects()
 	return "$bad"
 }
 
+# users VARIANT NAME TEXT LOG PLAN: the programs that use VFIO, on a snapshot
+users()
+{
+	[ -n "$HOST_ROOT" ] || return 0
+	vm_snapshot "$1" "$2" "$3" "$4" PLAN="$5" TIMEOUT=3600 \
+		HOST_ROOT="$HOST_ROOT" GUEST_PATH="$GUEST_PATH" \
+		RESULT_PATH="$WORK/$1/results-users-$2"
+}
+
 check_plain()
 {
 	vm_snapshot plain current "$BASE: run the tests on the plain kernel" \
 		run-plain.log
 	check_controls
+	users plain current "$BASE: QEMU and DPDK on the plain kernel" \
+		run-users.log users
+	users plain stock "$BASE: QEMU and DPDK on the stock kernel" \
+		run-users-stock.log users-short
 	[ -n "$harness_tested" ] ||
 		tap "the harness itself" harness.log "$TOP/tests/harness.sh" \
 			"$WORK/plain/kernel/arch/x86/boot/bzImage"
@@ -374,6 +337,8 @@ check_debug()
 
 	vm_snapshot debug current "$BASE: run the tests on the debug kernel" \
 		run-debug.log
+	users debug current "$BASE: QEMU and DPDK on the debug kernel" \
+		run-users-debug.log users-short
 	while IFS=$'\t' read -r subject tokens; do
 		[ -n "$subject" ] || continue
 		splat=${tokens#*| } tokens=${tokens%%|*}
@@ -443,6 +408,9 @@ check_base()
 	one "$BASE: build commit by commit: $PARTS" commits.log build_commits || return 0
 	sed -n 's/^control: /        &/p' "$LOGS/commits.log" >&2
 	{ build_kernel plain && snapshot plain current; } || { count_fail; return; }
+	# A base whose tests are another one's is not tried with them
+	HOST_ROOT=
+	[ -n "$TESTS_OF" ] || get_guest_root || { HOST_ROOT=; count_fail; }
 	in_background check_plain
 	harness_tested=yes
 

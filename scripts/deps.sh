@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# usage: deps.sh [run|check]
+# usage: deps.sh [run|check|bench]
 #
-# Make sure that what "make run" (or, with "check", also what "make check")
+# Make sure that what "make run" (or also what "make check" or "make bench")
 # calls is installed: install what is missing with apt as root or by sudo,
 # else list it and stop. ccache is used where it is present and not asked for.
 #
@@ -36,7 +36,9 @@ uuid-dev /usr/include/uuid/uuid.h
 busybox-static /bin/busybox
 qemu-system-x86 command:qemu-system-x86_64
 seabios /usr/share/seabios/bios-256k.bin'
-[ "${1:-run}" = run ] || need+='
+[ "${1:-run}" != bench ] || need+='
+gnuplot-nox command:gnuplot'
+[ "${1:-run}" != check ] || need+='
 sparse command:sparse
 shellcheck command:shellcheck
 python3 command:python3

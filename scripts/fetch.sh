@@ -22,12 +22,12 @@
 # Exit status: 0 and the commit id on stdout, or 1 and one sentence on stderr.
 
 . "$(dirname -- "$0")/lib.sh"
+. "$TOP/scripts/apt.sh"
 getopt_help "$@"
 load_base
 
 KERNEL_ORG=${KERNEL_ORG:-https://cdn.kernel.org/pub/linux/kernel/v${BASE%%.*}.x}
 STORE=$CACHE/linux.git
-KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
 
 # What a source is called in the store: ~, which Debian uses, is not allowed.
 ref_of()
@@ -39,70 +39,6 @@ in_store()
 {
 	git --git-dir="$STORE" rev-parse -q --verify "$(ref_of "$1")^{commit}" \
 		2>/dev/null
-}
-
-# The archive of the security suites is another one than that of the rest.
-archive_uri()
-{
-	# Without lists there is no Origin to go by: leave out what is
-	# not the main archive by its address.
-	# shellcheck disable=SC2016 # a format of apt, not of the shell
-	apt-get indextargets --format '$(REPO_URI) $(ORIGIN) $(LABEL)' \
-		'Created-By: Packages' 2>/dev/null |
-		awk '$2 == "Debian" && $3 == "Debian" { print $1; exit }
-		     $2 !~ /^(Debian)?$/ || $1 ~ /security/ { next }
-		     !first { first = $1 }
-		     END { if (first) print first }' | head -n 1
-}
-
-security_uri()
-{
-	# shellcheck disable=SC2016 # a format of apt, not of the shell
-	apt-get indextargets --format '$(REPO_URI) $(ORIGIN) $(LABEL)' \
-		'Created-By: Packages' 2>/dev/null |
-		awk '$2 == "Debian" && $3 == "Debian-Security" { print $1; exit }
-		     $2 !~ /^(Debian)?$/ || $1 !~ /security/ { next }
-		     !first { first = $1 }
-		     END { if (first) print first }' | head -n 1
-}
-
-apt_setup()
-{
-	local main security uri suite signed='' lines='' without=''
-
-	main=$(archive_uri)
-	security=$(security_uri)
-	[ ! -e "$KEYRING" ] || signed="[signed-by=$KEYRING] "
-	for suite in $SUITES; do
-		uri=$main
-		[[ $suite != *-security ]] || uri=$security
-		if [ -n "$uri" ]; then
-			lines+="deb $signed$uri $suite main"$'\n'
-		else
-			without+=" $suite"
-		fi
-	done
-	if [ -z "$lines" ]; then
-		say "note: apt knows no Debian archive here"
-		return 1
-	fi
-	[ -z "$without" ] ||
-		say "note: apt knows no archive here that has$without"
-
-	APTDIR=$CACHE/apt
-	mkdir -p -- "$APTDIR/lists/partial" "$APTDIR/cache/archives/partial"
-	: > "$APTDIR/status"
-	printf '%s' "$lines" > "$APTDIR/sources.list"
-	APT=(-o Dir::Etc::sourcelist="$APTDIR/sources.list"
-	     -o Dir::Etc::sourceparts=/dev/null
-	     -o Dir::State::lists="$APTDIR/lists"
-	     -o Dir::State::status="$APTDIR/status"
-	     -o Dir::Cache="$APTDIR/cache"
-	     -o APT::Update::Post-Invoke-Success::=
-	     -o APT::Sandbox::User=root
-	     -o Acquire::Languages=none -o Acquire::Retries=2)
-	# A suite that is gone must not hide the package in another one.
-	apt-get "${APT[@]}" -q update >&2 || :
 }
 
 # Versions of the package, newest first, each with its checksum.
@@ -190,7 +126,8 @@ from_archive()
 {
 	local versions version sum
 
-	apt_setup || return 1
+	# shellcheck disable=SC2086 # a list
+	apt_setup apt $SUITES || return 1
 	versions=$(apt_versions)
 	[ -n "$versions" ] || {
 		say "note: the archive has no $PACKAGE (no network, or it is gone)"

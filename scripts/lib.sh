@@ -280,13 +280,6 @@ copy_tests()
 		-exec cp -p -- {} "$2/" \;
 }
 
-# Has the tree commits or changes of the user's own?
-is_users()
-{
-	[ -d "$TREE" ] && { [ -n "$(git -C "$TREE" status --porcelain -uno)" ] ||
-		! git -C "$TREE" merge-base --is-ancestor HEAD refs/series/applied; }
-}
-
 # Put the selftests of the base TESTS_OF into $WORK/tests. They are static, and
 # know no kernel but by its uAPI.
 borrow_tests()
@@ -325,6 +318,67 @@ build_kernel()
 
 	STAGE_LINES=$([ "$variant" = plain ] && echo 2500 || echo 3000) stage "$BASE: build the $variant kernel and the selftests" \
 		"build-$variant.log" harness "$variant" QUIET= initramfs "$@"
+}
+
+# choose_variant: set $variant by DEBUG
+choose_variant()
+{
+	case "${DEBUG:-no}" in
+	no) variant=plain ;;
+	yes) variant=debug ;;
+	*) die "DEBUG=$DEBUG: yes or no" ;;
+	esac
+}
+
+# choose_plan DEFAULT: PLAN is a file, or a name of the harness
+choose_plan()
+{
+	export PLAN=${PLAN:-$1}
+	if [ -f "$PLAN" ]; then
+		PLAN=$(realpath -- "$PLAN")
+	elif [ ! -f "$HARNESS/plans/$PLAN" ]; then
+		die "no plan $PLAN; there is: $(cd -- "$HARNESS/plans" && echo *), or a file"
+	else
+		PLAN=$(plan_of "$PLAN")
+	fi
+}
+
+# A tree with commits of the user's own on top of the series is left as it is.
+lay_out_unless_changed()
+{
+	if [ -d "$TREE" ] && { [ -n "$(git -C "$TREE" status --porcelain -uno)" ] ||
+	   ! git -C "$TREE" merge-base --is-ancestor HEAD refs/series/applied; }; then
+		say "note: $TREE has changes of yours; they are used as they are"
+	else
+		lay_out series
+	fi
+}
+
+# The programs that use VFIO, and the guest that one of them runs
+print_guest_root()
+{
+	"$TOP/scripts/guest-root.sh" > "$WORK/guest-root"
+}
+
+# get_guest_root: set HOST_ROOT and GUEST_PATH for the harness. The guest is the
+# same for all kernels that have it as a guest.
+get_guest_root()
+{
+	stage "QEMU and DPDK of Debian, for the VM" guest-root.log print_guest_root &&
+	stage "$BASE: build the guest for the VM" build-guest.log \
+		harness plain QUIET= guest || return 1
+	HOST_ROOT=$(cat -- "$WORK/guest-root")
+	GUEST_PATH=$WORK/plain/guest
+}
+
+# build_users: get what $PLAN runs, if it runs any of it
+build_users()
+{
+	local plan=$PLAN
+
+	[ -f "$plan" ] || plan=$HARNESS/plans/$PLAN
+	grep -q '^run users/' "$plan" || return 0
+	get_guest_root && export HOST_ROOT GUEST_PATH
 }
 
 # all_objects ARGUMENT...: make with all drivers configured, in $WORK/all; for

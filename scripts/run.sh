@@ -19,29 +19,15 @@ getopt_help "$@"
 load_base
 began=$(date +%s)
 
-case "${DEBUG:-no}" in
-no) variant=plain ;;
-yes) variant=debug ;;
-*) die "DEBUG=$DEBUG: yes or no" ;;
-esac
-export PLAN=${PLAN:-tour}
-if [ -f "$PLAN" ]; then
-	PLAN=$(realpath -- "$PLAN")
-elif [ ! -f "$HARNESS/plans/$PLAN" ]; then
-	die "no plan $PLAN; there is: $(cd -- "$HARNESS/plans" && echo *), or a file"
-else
-	PLAN=$(plan_of "$PLAN")
-fi
+choose_variant
+choose_plan tour
 
 "$TOP/scripts/deps.sh" run || exit 1
 lock_builds
 borrow_tests || exit 1
-if is_users; then
-	say "note: $TREE has changes of yours; they are used as they are"
-else
-	lay_out series || exit 1
-fi
+lay_out_unless_changed || exit 1
 build_kernel "$variant" || exit 1
+build_users || exit 1
 if [ "${1:-}" = shell ]; then
 	harness "$variant" shell
 	exit

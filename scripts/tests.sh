@@ -16,9 +16,5 @@ load_base
 [ -z "$TESTS_OF" ] || die "$BASE has no selftests, it runs those of $TESTS_OF"
 
 lock_builds
-if is_users; then
-	say "note: $TREE has changes of yours; its tests are used as they are"
-else
-	lay_out series
-fi
+lay_out_unless_changed
 stage "$BASE: build the selftests" build-tests.log harness plain QUIET= selftests

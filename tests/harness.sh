@@ -207,6 +207,12 @@ skipped_everywhere()
 	EXPECT_FAIL=$ALL_FAIL works verdict fail
 	says '^skipped everywhere: skip_test \(known:[[:space:]]*nothing here has it\)'
 	sed -i '$d' "$T/qemu/known-skips"
+	# For one kernel, and not for another.
+	echo 'skip_test unless=odd.config nothing here has it' >> "$T/qemu/known-skips"
+	EXPECT_FAIL=$ALL_FAIL works verdict fail
+	FRAGMENTS='debug.config odd.config' EXPECT_FAIL=$ALL_FAIL fails verdict fail
+	says '^FAILED: skip_test was skipped everywhere'
+	sed -i '$d' "$T/qemu/known-skips"
 }
 
 expect_fail()

@@ -299,7 +299,7 @@ unknown_base()
 
 	use_repo
 	for base in 9.9 ../bases/7.2 .; do
-		for target in tree refresh series run; do
+		for target in tree refresh series run soak; do
 			fails make -C "$R" "$target" BASE="$base" BUILD="$T/none"
 			says "error: unknown BASE '$base'; there is: 7\.2 7\.3"
 		done
@@ -333,7 +333,7 @@ help_of_scripts()
 	local script
 
 	use_repo
-	for script in fetch tree refresh series run tests deps; do
+	for script in fetch tree refresh series run tests soak deps guest-root; do
 		works "$R/scripts/$script.sh" -h
 		says "^usage: .*$script\.sh" 'Exit status'
 		says_not '^#!'

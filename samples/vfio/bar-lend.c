@@ -307,18 +307,24 @@ static void find_group(const char *bdf, char *node, size_t size)
 	snprintf(node, size, "/dev/vfio/%s", strrchr(target, '/') + 1);
 }
 
+static int open_node(const char *node)
+{
+	int fd = open(node, O_RDWR | O_CLOEXEC);
+
+	if (fd < 0)
+		die("%s: %s", node, strerror(errno));
+
+	return fd;
+}
+
 static void open_cdev(struct owner *owner, const char *node)
 {
 	struct vfio_device_bind_iommufd bind = { .argsz = sizeof(bind) };
 
 	owner->group = -1;
-	owner->iommu = open("/dev/iommu", O_RDWR | O_CLOEXEC);
-	if (owner->iommu < 0)
-		die("/dev/iommu: %s", strerror(errno));
+	owner->iommu = open_node("/dev/iommu");
 
-	owner->device = open(node, O_RDWR | O_CLOEXEC);
-	if (owner->device < 0)
-		die("%s: %s", node, strerror(errno));
+	owner->device = open_node(node);
 
 	bind.iommufd = owner->iommu;
 	if (ioctl(owner->device, VFIO_DEVICE_BIND_IOMMUFD, &bind))
@@ -329,13 +335,9 @@ static void open_group(struct owner *owner, const char *node)
 {
 	struct vfio_group_status status = { .argsz = sizeof(status) };
 
-	owner->iommu = open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC);
-	if (owner->iommu < 0)
-		die("/dev/vfio/vfio: %s", strerror(errno));
+	owner->iommu = open_node("/dev/vfio/vfio");
 
-	owner->group = open(node, O_RDWR | O_CLOEXEC);
-	if (owner->group < 0)
-		die("%s: %s", node, strerror(errno));
+	owner->group = open_node(node);
 	if (ioctl(owner->group, VFIO_GROUP_GET_STATUS, &status))
 		die("%s: VFIO_GROUP_GET_STATUS: %s", node, strerror(errno));
 	if (!(status.flags & VFIO_GROUP_FLAGS_VIABLE))

@@ -374,6 +374,19 @@ TEST_F(bar_mmap, decode_off)
 	ASSERT_EQ(0, munmap(meanwhile, page_size));
 }
 
+/* A cdev opens a device once only. */
+static void expect_still_open(struct __test_metadata *_metadata,
+			      struct vfio_pci_device *again, struct iommu *iommu)
+{
+	if (iommu->mode->container_path)
+		return;
+
+	vfio_pci_cdev_open(again, device_bdf);
+	EXPECT_EQ(-EINVAL, __vfio_device_bind_iommufd(again->fd, iommu->iommufd,
+						      NULL));
+	ASSERT_EQ(0, close(again->fd));
+}
+
 /* The mapping holds the device open without the fd. */
 TEST_F(bar_mmap, keeps_device_open)
 {
@@ -391,26 +404,13 @@ TEST_F(bar_mmap, keeps_device_open)
 	EXPECT_EQ(0, try_read32(vaddr, &val));
 	EXPECT_EQ(0, try_read32(other, &val));
 
-	/* A cdev opens a device once only. */
 	again = vfio_pci_device_alloc(device_bdf, self->iommu);
-	if (!self->iommu->mode->container_path) {
-		vfio_pci_cdev_open(again, device_bdf);
-		EXPECT_EQ(-EINVAL, __vfio_device_bind_iommufd(again->fd,
-							      self->iommu->iommufd,
-							      NULL));
-		ASSERT_EQ(0, close(again->fd));
-	}
+	expect_still_open(_metadata, again, self->iommu);
 
 	/* The last mapping does, whichever it is. */
 	ASSERT_EQ(0, munmap(vaddr, page_size));
 	EXPECT_EQ(0, try_read32(other, &val));
-	if (!self->iommu->mode->container_path) {
-		vfio_pci_cdev_open(again, device_bdf);
-		EXPECT_EQ(-EINVAL, __vfio_device_bind_iommufd(again->fd,
-							      self->iommu->iommufd,
-							      NULL));
-		ASSERT_EQ(0, close(again->fd));
-	}
+	expect_still_open(_metadata, again, self->iommu);
 	vfio_pci_device_free(again);
 
 	ASSERT_EQ(0, munmap(other, page_size));

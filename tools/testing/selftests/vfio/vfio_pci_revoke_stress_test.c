@@ -417,26 +417,9 @@ TEST_F(stress, sysfs_reset)
 	run(_metadata, stress, sysfs_reset);
 }
 
-static int do_bus_reset(const char *bdf)
-{
-	char path[PATH_MAX];
-	int fd, ret = 0;
-
-	snprintf_assert(path, sizeof(path),
-			"/sys/bus/pci/devices/%s/../reset_subordinate", bdf);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	if (write(fd, "1", 1) < 0)
-		ret = -errno;
-	close(fd);
-
-	return ret;
-}
-
 static int bus_reset(struct stress *stress)
 {
-	int ret = do_bus_reset(device_bdf);
+	int ret = __sysfs_bus_reset(device_bdf);
 
 	return ret == -EAGAIN ? 0 : ret;
 }
@@ -774,7 +757,7 @@ static void probe_resets(void)
 	struct vfio_pci_device *device = vfio_pci_device_init(device_bdf, iommu);
 
 	have_hot_reset = !__vfio_pci_hot_reset(device);
-	have_bus_reset = !do_bus_reset(device_bdf);
+	have_bus_reset = !__sysfs_bus_reset(device_bdf);
 	vfio_pci_device_cleanup(device);
 	iommu_cleanup(iommu);
 }

@@ -360,23 +360,7 @@ TEST_F(revoke, sysfs_reset)
 /* D14, by the port above: that of all devices on the bus. */
 static int do_bus_reset(struct view *view)
 {
-	char path[PATH_MAX];
-	int fd, ret = 0;
-
-	if (!have_bus_reset)
-		return -ENODEV;
-
-	snprintf_assert(path, sizeof(path),
-			"/sys/bus/pci/devices/%s/../reset_subordinate",
-			view->device->bdf);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	if (write(fd, "1", 1) < 0)
-		ret = -errno;
-	close(fd);
-
-	return ret;
+	return have_bus_reset ? __sysfs_bus_reset(view->device->bdf) : -ENODEV;
 }
 
 TEST_F(revoke, bus_reset)
@@ -526,28 +510,35 @@ TEST_F(revoke, low_power_reset)
 		SKIP(return, "%s cannot be reset\n", device_bdfs[0]);
 }
 
-/* Nothing tells when the device has gone to sleep. */
-static bool wait_suspended(const char *bdf)
+static bool is_suspended(const char *bdf)
 {
-	time_t end = now() + LIMIT_SECONDS;
 	char path[PATH_MAX], status[32];
 	int fd, len;
 
 	snprintf_assert(path, sizeof(path),
 			"/sys/bus/pci/devices/%s/power/runtime_status", bdf);
-	while (now() < end) {
-		fd = open(path, O_RDONLY | O_CLOEXEC);
-		if (fd < 0)
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	len = read(fd, status, sizeof(status) - 1);
+	close(fd);
+	status[len < 0 ? 0 : len] = '\0';
+
+	return !strcmp(status, "suspended\n");
+}
+
+/* Nothing tells when the device has gone to sleep. */
+static bool wait_suspended(const char *bdf)
+{
+	time_t end = now() + LIMIT_SECONDS;
+
+	while (!is_suspended(bdf)) {
+		if (now() >= end)
 			return false;
-		len = read(fd, status, sizeof(status) - 1);
-		close(fd);
-		status[len < 0 ? 0 : len] = '\0';
-		if (!strcmp(status, "suspended\n"))
-			return true;
 		sched_yield();
 	}
 
-	return false;
+	return true;
 }
 
 static bool is_readable(int fd)
@@ -588,6 +579,57 @@ TEST_F(revoke, low_power_wakeup)
 	EXPECT_TRUE(is_readable(eventfd_fd));
 	expect_revoked(_metadata, &self->view);
 	vfio_pci_decode_set(self->device, true);
+	expect_restored(_metadata, &self->view);
+	ASSERT_EQ(0, close(eventfd_fd));
+}
+
+static void *power_on(void *bdf)
+{
+	return (void *)(long)__sysfs_write(bdf, "power/control", "on");
+}
+
+/*
+ * The device is also resumed by who must not wait for an access to end, because
+ * that may be waiting for what he holds. The rest comes later, then.
+ */
+TEST_F(revoke, low_power_wakeup_held)
+{
+	int eventfd_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), hold;
+	struct pollfd pollfd = { .fd = eventfd_fd, .events = POLLIN };
+	struct timespec limit;
+	pthread_t thread;
+	bool held = true;
+	void *ret;
+
+	ASSERT_LE(0, eventfd_fd);
+	ASSERT_EQ(0, __vfio_pci_low_power_enter(self->device, eventfd_fd));
+	if (!wait_suspended(device_bdfs[0])) {
+		__vfio_pci_low_power_exit(self->device);
+		SKIP(return, "%s does not suspend\n", device_bdfs[0]);
+	}
+
+	hold = memory_lock_hold(device_bdfs[0]);
+	if (hold < 0)
+		SKIP(return, "vfio_selftest is not loaded\n");
+	ASSERT_EQ(0, pthread_create(&thread, NULL, power_on, device_bdfs[0]));
+	clock_gettime(CLOCK_REALTIME, &limit);
+	limit.tv_sec += LIMIT_SECONDS;
+	if (pthread_timedjoin_np(thread, &ret, &limit))
+		held = false;
+	else
+		EXPECT_EQ(NULL, ret);
+	EXPECT_TRUE(held);
+	EXPECT_FALSE(is_readable(eventfd_fd));
+
+	/* Nobody needs the device, but it is not to sleep before it was told. */
+	if (held)
+		EXPECT_EQ(0, __sysfs_write(device_bdfs[0], "power/control", "auto"));
+	close(hold);
+	if (!held)
+		ASSERT_EQ(0, pthread_join(thread, &ret));
+	EXPECT_EQ(1, poll(&pollfd, 1, LIMIT_SECONDS * 1000));
+	EXPECT_FALSE(is_suspended(device_bdfs[0]));
+	EXPECT_EQ(0, __sysfs_write(device_bdfs[0], "power/control", "auto"));
 	expect_restored(_metadata, &self->view);
 	ASSERT_EQ(0, close(eventfd_fd));
 }
@@ -775,12 +817,14 @@ TEST_F(revoke, made_while_revoked)
 	}
 }
 
-/* D3, D4: close, with decoding on and off. A mapping of the device fd stays. */
+/* D3, D4: close. What is mapped of the device fd goes first, it would prevent that. */
 static void try_close(struct __test_metadata *_metadata, struct view *view)
 {
 	struct iommu *iommu = view->iommu;
 	u32 val;
 
+	if (view->way == DEVICE_FD)
+		view_unuse(view);
 	vfio_pci_device_cleanup(view->device);
 
 	if (view->way == IMPORTER) {
@@ -802,37 +846,36 @@ static void try_close(struct __test_metadata *_metadata, struct view *view)
 		    PCI_COMMAND_MEMORY);
 }
 
-TEST_F(revoke, close)
+/* A mapping of the device fd keeps the device open, and in the state it is in. */
+static void close_mapped(struct __test_metadata *_metadata, struct view *view,
+			 int expected)
 {
+	struct iommu *iommu = view->iommu;
 	u32 val;
 
-	if (variant->way == DEVICE_FD) {
-		vfio_pci_device_cleanup(self->device);
-		self->device = NULL;
-		EXPECT_EQ(0, try_read32(self->view.vaddr, &val));
-		view_unuse(&self->view);
-		self->device = vfio_pci_device_init(device_bdfs[0], self->iommu);
-		return;
-	}
-	try_close(_metadata, &self->view);
+	vfio_pci_device_cleanup(view->device);
+	EXPECT_EQ(expected, try_read32(view->vaddr, &val));
+	view_unuse(view);
+	view->device = vfio_pci_device_init(device_bdfs[0], iommu);
+}
+
+TEST_F(revoke, close)
+{
+	if (variant->way == DEVICE_FD)
+		close_mapped(_metadata, &self->view, 0);
+	else
+		try_close(_metadata, &self->view);
 	self->device = self->view.device;
 }
 
 TEST_F(revoke, close_decode_off)
 {
-	u32 val;
-
 	vfio_pci_decode_set(self->device, false);
 	expect_revoked(_metadata, &self->view);
-	if (variant->way == DEVICE_FD) {
-		vfio_pci_device_cleanup(self->device);
-		self->device = NULL;
-		EXPECT_EQ(-EFAULT, try_read32(self->view.vaddr, &val));
-		view_unuse(&self->view);
-		self->device = vfio_pci_device_init(device_bdfs[0], self->iommu);
-		return;
-	}
-	try_close(_metadata, &self->view);
+	if (variant->way == DEVICE_FD)
+		close_mapped(_metadata, &self->view, -EFAULT);
+	else
+		try_close(_metadata, &self->view);
 	self->device = self->view.device;
 }
 
@@ -840,8 +883,6 @@ TEST_F(revoke, close_low_power)
 {
 	ASSERT_EQ(0, __vfio_pci_low_power_enter(self->device, -1));
 	expect_revoked(_metadata, &self->view);
-	if (variant->way == DEVICE_FD)
-		view_unuse(&self->view);
 	try_close(_metadata, &self->view);
 	self->device = self->view.device;
 }
@@ -851,8 +892,6 @@ TEST_F(revoke, close_d3hot)
 	if (__vfio_pci_power_state_set(self->device, 3))
 		SKIP(return, "%s has no power management\n", device_bdfs[0]);
 	expect_revoked(_metadata, &self->view);
-	if (variant->way == DEVICE_FD)
-		view_unuse(&self->view);
 	try_close(_metadata, &self->view);
 	self->device = self->view.device;
 }
@@ -872,8 +911,6 @@ TEST_F(revoke, error_close)
 			       LIMIT_SECONDS * 1000));
 
 	expect_revoked(_metadata, &self->view);
-	if (variant->way == DEVICE_FD)
-		view_unuse(&self->view);
 	try_close(_metadata, &self->view);
 	self->device = self->view.device;
 
@@ -881,23 +918,6 @@ TEST_F(revoke, error_close)
 	if (before != ~0U)
 		EXPECT_NE(~0U, after);
 	ASSERT_EQ(0, close(uevents));
-}
-
-static int driver_unbind(const char *bdf)
-{
-	char path[PATH_MAX];
-	int fd, ret = 0;
-
-	snprintf_assert(path, sizeof(path), "/sys/bus/pci/drivers/%s/unbind",
-			device_driver);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	if (write(fd, bdf, strlen(bdf)) < 0)
-		ret = -errno;
-	close(fd);
-
-	return ret;
 }
 
 /* The owner is asked to let go, keeps what it has until then, and loses it. */
@@ -923,7 +943,8 @@ TEST_F(revoke, unbind)
 			close(self->view.fd);
 		if (self->view.vaddr)
 			munmap(self->view.vaddr, page_size);
-		_exit(-driver_unbind(device_bdfs[0]));
+		_exit(-__sysfs_write(device_bdfs[0], "driver/unbind",
+				     device_bdfs[0]));
 	}
 
 	/* It waits for this. */
@@ -1661,7 +1682,8 @@ static bool error_fail(struct __test_metadata *_metadata, struct view *views,
 
 	vfio_pci_device_cleanup(*mate);
 	*mate = NULL;
-	ASSERT_EQ(0, driver_unbind(device_bdfs[1]));
+	ASSERT_EQ(0, __sysfs_write(device_bdfs[1], "driver/unbind",
+				      device_bdfs[1]));
 
 	ret = __port_error_inject(device_bdfs[0], false);
 	if (!ret)

@@ -48,46 +48,37 @@ static void access_init(void)
 	VFIO_ASSERT_EQ(sigaction(SIGSEGV, &sa, NULL), 0);
 }
 
-static int access_error(int sig)
+static int try_access32(volatile u32 *addr, u32 *val, bool write)
 {
+	struct access access;
+	int sig;
+
+	pthread_once(&access_once, access_init);
+
+	sig = sigsetjmp(access.env, 0);
+	if (sig) {
+		current_access = NULL;
+		return sig == SIGBUS ? -EFAULT : -EACCES;
+	}
+
+	current_access = &access;
+	if (write)
+		*addr = *val;
+	else
+		*val = *addr;
 	current_access = NULL;
-	return sig == SIGBUS ? -EFAULT : -EACCES;
+
+	return 0;
 }
 
 int try_read32(const volatile void *addr, u32 *val)
 {
-	struct access access;
-	int sig;
-
-	pthread_once(&access_once, access_init);
-
-	sig = sigsetjmp(access.env, 0);
-	if (sig)
-		return access_error(sig);
-
-	current_access = &access;
-	*val = *(const volatile u32 *)addr;
-	current_access = NULL;
-
-	return 0;
+	return try_access32((volatile u32 *)addr, val, false);
 }
 
 int try_write32(volatile void *addr, u32 val)
 {
-	struct access access;
-	int sig;
-
-	pthread_once(&access_once, access_init);
-
-	sig = sigsetjmp(access.env, 0);
-	if (sig)
-		return access_error(sig);
-
-	current_access = &access;
-	*(volatile u32 *)addr = val;
-	current_access = NULL;
-
-	return 0;
+	return try_access32(addr, &val, true);
 }
 
 long thread_faults(void)

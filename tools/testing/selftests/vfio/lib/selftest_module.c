@@ -101,24 +101,33 @@ int importer_told(int importer, int *power)
 	return told;
 }
 
-int d1_allow(const char *bdf)
+static int open_and_write(const char *path, const char *text)
 {
-	int fd = open(MODULE_DIR "d1", O_WRONLY | O_CLOEXEC);
-
-	if (fd < 0)
-		return -EOPNOTSUPP;
-	VFIO_ASSERT_EQ(write(fd, bdf, strlen(bdf)), strlen(bdf));
-
-	return fd;
-}
-
-static int config_set(const char *text)
-{
-	int fd = open(MODULE_DIR "config", O_WRONLY | O_CLOEXEC);
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
 
 	if (fd < 0)
 		return -EOPNOTSUPP;
 	VFIO_ASSERT_EQ(write(fd, text, strlen(text)), strlen(text));
+
+	return fd;
+}
+
+int d1_allow(const char *bdf)
+{
+	return open_and_write(MODULE_DIR "d1", bdf);
+}
+
+int memory_lock_hold(const char *bdf)
+{
+	return open_and_write(MODULE_DIR "hold", bdf);
+}
+
+static int config_set(const char *text)
+{
+	int fd = open_and_write(MODULE_DIR "config", text);
+
+	if (fd < 0)
+		return fd;
 	VFIO_ASSERT_EQ(close(fd), 0);
 
 	return 0;

@@ -154,20 +154,31 @@ int __vfio_pci_flr(struct vfio_pci_device *device)
 	return -ENODEV;
 }
 
-int __sysfs_reset(const char *bdf)
+int __sysfs_write(const char *bdf, const char *attribute, const char *text)
 {
 	char path[PATH_MAX];
 	int fd, ret = 0;
 
-	snprintf_assert(path, sizeof(path), "/sys/bus/pci/devices/%s/reset", bdf);
+	snprintf_assert(path, sizeof(path), "/sys/bus/pci/devices/%s/%s", bdf,
+			attribute);
 	fd = open(path, O_WRONLY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	if (write(fd, "1", 1) < 0)
+	if (write(fd, text, strlen(text)) < 0)
 		ret = -errno;
 	close(fd);
 
 	return ret;
+}
+
+int __sysfs_reset(const char *bdf)
+{
+	return __sysfs_write(bdf, "reset", "1");
+}
+
+int __sysfs_bus_reset(const char *bdf)
+{
+	return __sysfs_write(bdf, "../reset_subordinate", "1");
 }
 
 int __port_error_inject(const char *bdf, bool fatal)

@@ -11,7 +11,7 @@
 # exit codes: 0 good, 1 not
 
 FILENAME == ARGV[1] {
-	if ($0 !~ /^(#|$)/)
+	if ($0 !~ /^(#|$)/ && !is_excepted($2))
 		known[$1] = substr($0, length($1) + 1)
 	next
 }
@@ -76,6 +76,13 @@ function name_of(line)
 	return line
 }
 
+# Of "unless=FRAGMENT": is the kernel built with it?
+function is_excepted(word)
+{
+	return sub(/^unless=/, "", word) && \
+	       index(" " ENVIRON["FRAGMENTS"] " ", " " word " ")
+}
+
 # Why it was skipped, "" if it was not.
 function reason_of(line)
 {
@@ -114,7 +121,7 @@ function judge(name, case, ok, skip, text,	id, key, token)
 {
 	id = name (case == "" ? "" : ":" case)
 	key = name
-	sub(/@.*/, "", key)
+	sub(/[@\/].*/, "", key)
 	if (case != "") {
 		ran[key] = 1
 		key = key ":" case

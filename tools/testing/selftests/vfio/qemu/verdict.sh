@@ -10,6 +10,7 @@
 # inputs (environment):
 #   RESULT_PATH   results.ktap, console.log and qemu.log
 #   TIMEOUT       the limit that STATUS 124 stands for, in seconds
+#   FRAGMENTS     of the kernel's configuration, which decide about known-skips
 #   DEVICES       "all", or fewer: then a case may be skipped on each
 #   EXPECT_FAIL   TEST[@DEVICE][:CASE] ..., "*" matches anything: a control
 #                 run, good only if exactly these fail

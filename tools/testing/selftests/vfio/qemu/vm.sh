@@ -12,7 +12,7 @@
 #
 # inputs (environment, the Makefile has the defaults):
 #   QEMU QEMU_MACHINE NR_CPUS MEMORY BAR_SIZE KERNEL_IMAGE INITRAMFS CONSOLE CMDLINE
-#   DEVICE_TABLE DEVICES RESULT_PATH TIMEOUT SLOW V
+#   DEVICE_TABLE DEVICES RESULT_PATH TIMEOUT SLOW V HOST_ROOT
 # exit codes: 0 the VM ended by itself, 124 $TIMEOUT seconds were over, other
 #   QEMU did not work
 
@@ -107,6 +107,14 @@ args=(
 	-kernel "$KERNEL_IMAGE" -initrd "$INITRAMFS"
 	"${args[@]}"
 )
+
+if [[ -n ${HOST_ROOT:-} ]]; then
+	[[ -d $HOST_ROOT ]] || { echo "HOST_ROOT: there is no $HOST_ROOT" >&2; exit 1; }
+	args+=(
+		-fsdev "local,id=host,path=$HOST_ROOT,security_model=none,readonly=on"
+		-device virtio-9p-pci,fsdev=host,mount_tag=host
+	)
+fi
 
 if [[ $mode == shell ]]; then
 	exec "$QEMU" "${args[@]}" -append "$append VM_SHELL=1" \

@@ -20,6 +20,9 @@
  *           state that the device was in when that happened last.
  *   d1      Write "DEVICE": it can enter D1, even if it does not say so, until
  *           the file is closed.
+ *   hold    Write "DEVICE": the memory_lock of it is held for read, as by who
+ *           accesses it, until the file is closed. vfio-pci must have the device
+ *           open.
  */
 #include <linux/cleanup.h>
 #include <linux/debugfs.h>
@@ -35,6 +38,7 @@
 #include <linux/slab.h>
 #include <linux/sync_file.h>
 #include <linux/uaccess.h>
+#include <linux/vfio_pci_core.h>
 #include <linux/workqueue.h>
 
 MODULE_IMPORT_NS("DMA_BUF");
@@ -256,6 +260,21 @@ static int get_text(char *buf, size_t size, const char __user *ubuf,
 	buf[count] = '\0';
 
 	return 0;
+}
+
+static struct pci_dev *find_user_device(const char __user *ubuf, size_t count,
+					loff_t *ppos)
+{
+	struct pci_dev *pdev;
+	char buf[64];
+	int ret;
+
+	ret = get_text(buf, sizeof(buf), ubuf, count, ppos);
+	if (ret)
+		return ERR_PTR(ret);
+	pdev = find_device(buf);
+
+	return pdev ?: ERR_PTR(-ENODEV);
 }
 
 /* config */
@@ -481,16 +500,10 @@ static const struct file_operations importer_fops = {
 static ssize_t d1_write(struct file *file, const char __user *ubuf,
 			size_t count, loff_t *ppos)
 {
-	struct pci_dev *pdev;
-	char buf[64];
-	int ret;
+	struct pci_dev *pdev = find_user_device(ubuf, count, ppos);
 
-	ret = get_text(buf, sizeof(buf), ubuf, count, ppos);
-	if (ret)
-		return ret;
-	pdev = find_device(buf);
-	if (!pdev)
-		return -ENODEV;
+	if (IS_ERR(pdev))
+		return PTR_ERR(pdev);
 
 	/* One that can do it anyway does not lose that */
 	if (pdev->d1_support || cmpxchg(&file->private_data, NULL, pdev)) {
@@ -520,6 +533,51 @@ static const struct file_operations d1_fops = {
 	.write = d1_write,
 };
 
+/* hold */
+
+static ssize_t hold_write(struct file *file, const char __user *ubuf,
+			  size_t count, loff_t *ppos)
+{
+	struct pci_dev *pdev = find_user_device(ubuf, count, ppos);
+	struct vfio_pci_core_device *vdev = NULL;
+
+	if (IS_ERR(pdev))
+		return PTR_ERR(pdev);
+
+	device_lock(&pdev->dev);
+	if (pdev->driver && !strcmp(pdev->driver->name, "vfio-pci"))
+		vdev = dev_get_drvdata(&pdev->dev);
+	if (vdev && !vdev->vdev.open_count)
+		vdev = NULL;
+	device_unlock(&pdev->dev);
+	pci_dev_put(pdev);
+
+	if (!vdev)
+		return -ENODEV;
+	if (cmpxchg(&file->private_data, NULL, vdev))
+		return -EBUSY;
+	down_read_non_owner(&vdev->memory_lock);
+
+	return count;
+}
+
+static int hold_release(struct inode *inode, struct file *file)
+{
+	struct vfio_pci_core_device *vdev = file->private_data;
+
+	if (vdev)
+		up_read_non_owner(&vdev->memory_lock);
+
+	return 0;
+}
+
+static const struct file_operations hold_fops = {
+	.owner = THIS_MODULE,
+	.open = simple_open,
+	.release = hold_release,
+	.write = hold_write,
+};
+
 static int __init vfio_selftest_init(void)
 {
 	vfio_selftest_dir = debugfs_create_dir(KBUILD_MODNAME, NULL);
@@ -531,6 +589,7 @@ static int __init vfio_selftest_init(void)
 	debugfs_create_file("config", 0200, vfio_selftest_dir, NULL, &config_fops);
 	debugfs_create_file("importer", 0600, vfio_selftest_dir, NULL, &importer_fops);
 	debugfs_create_file("d1", 0200, vfio_selftest_dir, NULL, &d1_fops);
+	debugfs_create_file("hold", 0200, vfio_selftest_dir, NULL, &hold_fops);
 
 	return 0;
 }

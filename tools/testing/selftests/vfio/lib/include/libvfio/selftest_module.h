@@ -42,6 +42,9 @@ int importer_told(int importer, int *power);
 /* Let the device enter D1, until the returned fd is closed. */
 int d1_allow(const char *bdf);
 
+/* Keep who wants the device's memory_lock for write waiting, until the fd is closed. */
+int memory_lock_hold(const char *bdf);
+
 /* Make the next write to @offset of the device's config space fail. */
 int config_write_fail(const char *bdf, int offset);
 void config_write_fail_end(void);

@@ -36,11 +36,15 @@ int __vfio_pci_low_power_exit(struct vfio_pci_device *device);
 
 /*
  * VFIO_DEVICE_RESET; FLR by config space, which is -ENODEV if the device has
- * none; the "reset" file in sysfs.
+ * none; the "reset" file in sysfs; that of the port above, for all below it.
  */
 int __vfio_pci_reset(struct vfio_pci_device *device);
 int __vfio_pci_flr(struct vfio_pci_device *device);
 int __sysfs_reset(const char *bdf);
+int __sysfs_bus_reset(const char *bdf);
+
+/* Write to a file of the device in sysfs. */
+int __sysfs_write(const char *bdf, const char *attribute, const char *text);
 
 /*
  * Have the port above the device report an error, which is recovered from if it
