@@ -32,6 +32,7 @@
  * Needs a BAR of 32 MiB, which QEMU's ivshmem-plain has; one of several GiB shows
  * the most.
  */
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -42,6 +43,7 @@
 #include <sys/wait.h>
 
 #include <linux/align.h>
+#include <linux/compiler.h>
 #include <linux/log2.h>
 #include <linux/sizes.h>
 #include <linux/vfio.h>
@@ -52,6 +54,9 @@
 
 /* Of which the best is taken: an interrupt may have hit the others. */
 #define ROUNDS 5
+
+#define MOST 10000
+#define MAX_FDS (2 * MOST)
 
 static const char *device_bdf;
 static bool full;
@@ -70,8 +75,6 @@ struct size {
 
 static struct size sizes[3];
 
-static volatile u32 sink;
-
 static u64 now(void)
 {
 	struct timespec ts;
@@ -80,8 +83,8 @@ static u64 now(void)
 	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
 }
 
-static void __attribute__((format(printf, 3, 4)))
-perf(u64 value, const char *unit, const char *format, ...)
+static __printf(3, 4) void
+report(u64 value, const char *unit, const char *format, ...)
 {
 	va_list ap;
 
@@ -93,7 +96,7 @@ perf(u64 value, const char *unit, const char *format, ...)
 	fflush(stdout);
 }
 
-FIXTURE(bar_perf) {
+struct state {
 	struct iommu *iommu;
 	struct vfio_pci_device *device;
 	int bar;
@@ -101,49 +104,61 @@ FIXTURE(bar_perf) {
 	u8 *arena;		/* address space, aligned to the largest page */
 };
 
+FIXTURE(bar_perf) {
+	struct state state;
+};
+
 FIXTURE_SETUP(bar_perf)
 {
+	struct state *state = &self->state;
 	struct rlimit limit;
 	u8 *reserved;
 
-	self->iommu = iommu_init(MODE_IOMMUFD);
-	self->device = vfio_pci_device_init(device_bdf, self->iommu);
-	vfio_pci_bars_unmap(self->device);
-	self->bar = vfio_pci_bar_find(self->device, 16 * pmd_size, false);
-	if (self->bar < 0)
+	state->iommu = iommu_init(MODE_IOMMUFD);
+	state->device = vfio_pci_device_init(device_bdf, state->iommu);
+	vfio_pci_bars_unmap(state->device);
+	state->bar = vfio_pci_bar_find(state->device, 16 * pmd_size, false);
+	if (state->bar < 0)
 		SKIP(return, "%s has no BAR of %zu bytes\n", device_bdf,
 		     16 * pmd_size);
-	self->size = self->device->bars[self->bar].info.size;
+	state->size = state->device->bars[state->bar].info.size;
 
-	/* Many buffers are many fds */
+	/* Many buffers are many fds. With fewer there are fewer figures. */
 	ASSERT_EQ(0, getrlimit(RLIMIT_NOFILE, &limit));
+	limit.rlim_max = max_t(rlim_t, limit.rlim_max, MAX_FDS);
 	limit.rlim_cur = limit.rlim_max;
-	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &limit));
+	if (setrlimit(RLIMIT_NOFILE, &limit)) {
+		ASSERT_EQ(0, getrlimit(RLIMIT_NOFILE, &limit));
+		limit.rlim_cur = limit.rlim_max;
+		ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &limit));
+	}
 
-	reserved = mmap(NULL, self->size + 2 * pud_size, PROT_NONE,
+	reserved = mmap(NULL, state->size + 2 * pud_size, PROT_NONE,
 			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	ASSERT_NE(MAP_FAILED, reserved);
-	self->arena = (u8 *)ALIGN((unsigned long)reserved, pud_size);
+	state->arena = (u8 *)ALIGN((unsigned long)reserved, pud_size);
 }
 
 FIXTURE_TEARDOWN(bar_perf)
 {
-	if (self->device)
-		vfio_pci_device_cleanup(self->device);
-	iommu_cleanup(self->iommu);
+	struct state *state = &self->state;
+
+	if (state->device)
+		vfio_pci_device_cleanup(state->device);
+	iommu_cleanup(state->iommu);
 }
 
 /* Return: NULL if the kernel cannot. */
-static u8 *map(FIXTURE_DATA(bar_perf) *self, enum kind kind, int fd, size_t length,
+static u8 *map(struct state *state, enum kind kind, int fd, size_t length,
 	       u8 *place)
 {
 	u64 offset = kind == DEVICE_FD ?
-		     vfio_pci_bar_pos(self->device, self->bar, 0) : 0;
+		     vfio_pci_bar_pos(state->device, state->bar, 0) : 0;
 	u8 *vaddr;
 
 	vaddr = mmap(place, length, PROT_READ | PROT_WRITE,
 		     MAP_SHARED | (place ? MAP_FIXED : 0),
-		     kind == DEVICE_FD ? self->device->fd : fd, offset);
+		     kind == DEVICE_FD ? state->device->fd : fd, offset);
 
 	return vaddr == MAP_FAILED ? NULL : vaddr;
 }
@@ -160,11 +175,26 @@ static void touch(u8 *vaddr, size_t length, size_t step)
 	size_t at;
 
 	for (at = 0; at < length; at += step)
-		sink = *(volatile u32 *)(vaddr + at);
+		READ_ONCE(*(u32 *)(vaddr + at));
+}
+
+/* Number of faults to touch every page. */
+static long touch_faults(u8 *vaddr, size_t length)
+{
+	static u8 warm[4];
+	long before;
+
+	/* Whatever the steps below touch is there after this. */
+	before = thread_faults();
+	touch(warm, sizeof(warm), sizeof(warm));
+	before = thread_faults();
+	touch(vaddr, length, page_size);
+
+	return thread_faults() - before;
 }
 
 /* Return: -1 for the device fd; -2 if there is no such thing. */
-static int open_kind(FIXTURE_DATA(bar_perf) *self, enum kind kind, size_t length)
+static int open_kind(struct state *state, enum kind kind, size_t length)
 {
 	int fd;
 	u8 *vaddr;
@@ -172,10 +202,10 @@ static int open_kind(FIXTURE_DATA(bar_perf) *self, enum kind kind, size_t length
 	if (kind == DEVICE_FD)
 		return -1;
 
-	fd = __vfio_pci_dma_buf_export(self->device, self->bar, 0, length);
+	fd = __vfio_pci_dma_buf_export(state->device, state->bar, 0, length);
 	if (fd < 0)
 		return -2;
-	vaddr = map(self, kind, fd, page_size, NULL);
+	vaddr = map(state, kind, fd, page_size, NULL);
 	if (!vaddr) {
 		close(fd);
 		return -2;
@@ -193,65 +223,70 @@ static void close_kind(int fd)
 
 TEST_F(bar_perf, open)
 {
+	struct state *state = &self->state;
 	struct vfio_pci_device *device;
 	u64 begin, opened = ~0ULL, closed = ~0ULL;
 	int i;
 
-	vfio_pci_device_cleanup(self->device);
-	self->device = NULL;
-	device = vfio_pci_device_alloc(device_bdf, self->iommu);
+	vfio_pci_device_cleanup(state->device);
+	state->device = NULL;
+	device = vfio_pci_device_alloc(device_bdf, state->iommu);
 	for (i = 0; i < ROUNDS; i++) {
 		vfio_pci_cdev_open(device, device_bdf);
 		begin = now();
 		ASSERT_EQ(0, __vfio_device_bind_iommufd(device->fd,
-							self->iommu->iommufd,
+							state->iommu->iommufd,
 							NULL));
 		opened = min(opened, now() - begin);
 		begin = now();
 		ASSERT_EQ(0, close(device->fd));
 		closed = min(closed, now() - begin);
 	}
-	perf(opened, "ns", "open");
-	perf(closed, "ns", "close");
+	report(opened, "ns", "open");
+	report(closed, "ns", "close");
 	vfio_pci_device_free(device);
 }
 
 TEST_F(bar_perf, export)
 {
+	struct state *state = &self->state;
 	u64 begin, cost = ~0ULL;
 	int i, fd;
 
 	for (i = 0; i < 4 * ROUNDS; i++) {
 		begin = now();
-		fd = __vfio_pci_dma_buf_export(self->device, self->bar, 0,
+		fd = __vfio_pci_dma_buf_export(state->device, state->bar, 0,
 					       page_size);
 		cost = min(cost, now() - begin);
 		if (fd < 0)
 			SKIP(return, "No export: %s\n", strerror(-fd));
 		ASSERT_EQ(0, close(fd));
 	}
-	perf(cost, "ns", "export");
+	report(cost, "ns", "export");
 }
 
 TEST_F(bar_perf, mmap)
 {
+	struct state *state = &self->state;
 	u64 begin, first, more, unmapped;
 	u8 *one, *other;
 	enum kind kind;
 	int i, fd;
 
 	for (kind = 0; kind < NR_KINDS; kind++) {
-		fd = open_kind(self, kind, page_size);
+		fd = open_kind(state, kind, page_size);
 		if (fd < -1)
 			continue;
 
-		first = more = unmapped = ~0ULL;
+		first = ~0ULL;
+		more = ~0ULL;
+		unmapped = ~0ULL;
 		for (i = 0; i < 4 * ROUNDS; i++) {
 			begin = now();
-			one = map(self, kind, fd, page_size, NULL);
+			one = map(state, kind, fd, page_size, NULL);
 			first = min(first, now() - begin);
 			begin = now();
-			other = map(self, kind, fd, page_size, NULL);
+			other = map(state, kind, fd, page_size, NULL);
 			more = min(more, now() - begin);
 			touch(other, page_size, page_size);
 			begin = now();
@@ -259,26 +294,27 @@ TEST_F(bar_perf, mmap)
 			unmapped = min(unmapped, now() - begin);
 			munmap(one, page_size);
 		}
-		perf(first, "ns", "mmap.%s.first", kind_name[kind]);
-		perf(more, "ns", "mmap.%s", kind_name[kind]);
-		perf(unmapped, "ns", "munmap.%s", kind_name[kind]);
+		report(first, "ns", "mmap.%s.first", kind_name[kind]);
+		report(more, "ns", "mmap.%s", kind_name[kind]);
+		report(unmapped, "ns", "munmap.%s", kind_name[kind]);
 		close_kind(fd);
 	}
 }
 
 /* So much of the BAR that there are some pages of a size. Return: 0 if not. */
-static size_t some(FIXTURE_DATA(bar_perf) *self, const struct size *size)
+static size_t some(struct state *state, const struct size *size)
 {
-	size_t length = max((size_t)SZ_16M, 2 * size->page);
+	size_t length = max_t(size_t, SZ_16M, 2 * size->page);
 
-	if (length > self->size)
+	if (length > state->size)
 		length = size->page;
 
-	return length <= self->size ? length : 0;
+	return length <= state->size ? length : 0;
 }
 
 TEST_F(bar_perf, fault)
 {
+	struct state *state = &self->state;
 	u64 begin, cost;
 	size_t length;
 	enum kind kind;
@@ -287,15 +323,15 @@ TEST_F(bar_perf, fault)
 	int i, s, fd;
 
 	for (s = 0; s < ARRAY_SIZE(sizes); s++) {
-		length = some(self, &sizes[s]);
+		length = some(state, &sizes[s]);
 		for (kind = 0; length && kind < NR_KINDS; kind++) {
-			fd = open_kind(self, kind, length);
+			fd = open_kind(state, kind, length);
 			if (fd < -1)
 				continue;
 			cost = ~0ULL;
 			for (i = 0; i < ROUNDS; i++) {
-				vaddr = map(self, kind, fd, length,
-					    self->arena + sizes[s].skew);
+				vaddr = map(state, kind, fd, length,
+					    state->arena + sizes[s].skew);
 				ASSERT_NE(NULL, vaddr);
 				faults = thread_faults();
 				begin = now();
@@ -306,8 +342,8 @@ TEST_F(bar_perf, fault)
 			}
 			/* Or it is something else that has been measured. */
 			if (faults == length / sizes[s].page)
-				perf(cost / faults, "ns", "fault.%s.%s",
-				     sizes[s].name, kind_name[kind]);
+				report(cost / faults, "ns", "fault.%s.%s",
+				       sizes[s].name, kind_name[kind]);
 			close_kind(fd);
 		}
 	}
@@ -326,9 +362,10 @@ static void scatter(struct vfio_region_dma_range *ranges, int nr, size_t length)
 
 TEST_F(bar_perf, ranges)
 {
+	struct state *state = &self->state;
 	static const int numbers[] = { 1, 16, 256, 4096 };
 	struct vfio_region_dma_range *ranges;
-	size_t length = min((size_t)self->size / 2, (size_t)SZ_16M);
+	size_t length = min_t(size_t, state->size / 2, SZ_16M);
 	u64 begin, cost;
 	int i, n, fd;
 	u8 *vaddr;
@@ -338,15 +375,15 @@ TEST_F(bar_perf, ranges)
 		if (length / numbers[n] < page_size)
 			continue;
 		scatter(ranges, numbers[n], length / numbers[n]);
-		fd = __vfio_pci_dma_buf_export_ranges(self->device, self->bar,
+		fd = __vfio_pci_dma_buf_export_ranges(state->device, state->bar,
 						      O_RDWR | O_CLOEXEC, ranges,
 						      numbers[n]);
 		if (fd < 0)
 			continue;
 		cost = ~0ULL;
 		for (i = 0; i < ROUNDS; i++) {
-			vaddr = map(self, EXPORTED, fd, length,
-				    self->arena + page_size);
+			vaddr = map(state, EXPORTED, fd, length,
+				    state->arena + page_size);
 			if (!vaddr)
 				break;
 			begin = now();
@@ -355,8 +392,8 @@ TEST_F(bar_perf, ranges)
 			unmap(vaddr, length);
 		}
 		if (cost != ~0ULL)
-			perf(cost / (length / page_size), "ns", "ranges.%d",
-			     numbers[n]);
+			report(cost / (length / page_size), "ns", "ranges.%d",
+			       numbers[n]);
 		close(fd);
 	}
 	free(ranges);
@@ -364,24 +401,21 @@ TEST_F(bar_perf, ranges)
 
 TEST_F(bar_perf, whole)
 {
-	size_t length = min(self->size, full ? (u64)SZ_1G : (u64)SZ_32M);
+	struct state *state = &self->state;
+	size_t length = min(state->size, full ? (u64)SZ_1G : (u64)SZ_32M);
 	enum kind kind;
-	long faults;
 	u8 *vaddr;
 	int fd;
 
 	for (kind = 0; kind < NR_KINDS; kind++) {
-		fd = open_kind(self, kind, length);
+		fd = open_kind(state, kind, length);
 		if (fd < -1)
 			continue;
-		vaddr = map(self, kind, fd, length, NULL);
+		vaddr = map(state, kind, fd, length, NULL);
 		ASSERT_NE(NULL, vaddr);
-		faults = thread_faults();
-		touch(vaddr, length, page_size);
-		faults = thread_faults() - faults;
-		perf(faults, "faults", "whole.%s.faults", kind_name[kind]);
-		perf(1ULL << __builtin_ctzl((unsigned long)vaddr), "bytes",
-		     "whole.%s.alignment", kind_name[kind]);
+		report(touch_faults(vaddr, length), "faults", "whole.%s.faults", kind_name[kind]);
+		report(1ULL << __builtin_ctzl((unsigned long)vaddr), "bytes",
+		       "whole.%s.alignment", kind_name[kind]);
 		munmap(vaddr, length);
 		close_kind(fd);
 	}
@@ -389,9 +423,9 @@ TEST_F(bar_perf, whole)
 
 TEST_F(bar_perf, neighbours)
 {
+	struct state *state = &self->state;
 	struct vfio_region_dma_range *ranges;
 	int nr = pmd_size / page_size, i, fd;
-	long faults;
 	u8 *vaddr;
 
 	ranges = calloc_assert(nr, sizeof(*ranges));
@@ -399,59 +433,58 @@ TEST_F(bar_perf, neighbours)
 		ranges[i].offset = i * page_size;
 		ranges[i].length = page_size;
 	}
-	fd = __vfio_pci_dma_buf_export_ranges(self->device, self->bar,
+	fd = __vfio_pci_dma_buf_export_ranges(state->device, state->bar,
 					      O_RDWR | O_CLOEXEC, ranges, nr);
 	free(ranges);
 	if (fd < 0)
 		SKIP(return, "No export: %s\n", strerror(-fd));
-	vaddr = map(self, EXPORTED, fd, pmd_size, self->arena);
-	if (vaddr) {
-		faults = thread_faults();
-		touch(vaddr, pmd_size, page_size);
-		perf(thread_faults() - faults, "faults", "neighbours");
-	}
+	vaddr = map(state, EXPORTED, fd, pmd_size, state->arena);
+	if (vaddr)
+		report(touch_faults(vaddr, pmd_size), "faults", "neighbours");
 	ASSERT_EQ(0, close(fd));
 }
 
 TEST_F(bar_perf, zap)
 {
-	size_t most = min(self->size, full ? (u64)SZ_1G : (u64)SZ_16M), length;
+	struct state *state = &self->state;
+	size_t most = min(state->size, full ? (u64)SZ_1G : (u64)SZ_16M), length;
 	u64 begin, off, on;
 	enum kind kind;
 	u8 *vaddr;
 	int s, i, fd;
 
 	for (s = 0; s < ARRAY_SIZE(sizes); s++) {
-		for (length = max((size_t)SZ_16M, sizes[s].page); length <= most;
+		for (length = max_t(size_t, SZ_16M, sizes[s].page); length <= most;
 		     length *= 4) {
 			for (kind = 0; kind < NR_KINDS; kind++) {
-				fd = open_kind(self, kind, length);
+				fd = open_kind(state, kind, length);
 				if (fd < -1)
 					continue;
-				vaddr = map(self, kind, fd, length,
-					    self->arena + sizes[s].skew);
+				vaddr = map(state, kind, fd, length,
+					    state->arena + sizes[s].skew);
 				ASSERT_NE(NULL, vaddr);
-				off = on = ~0ULL;
+				off = ~0ULL;
+				on = ~0ULL;
 				for (i = 0; i < 2; i++) {
 					touch(vaddr, length, sizes[s].page);
 					begin = now();
-					vfio_pci_decode_set(self->device, false);
+					vfio_pci_decode_set(state->device, false);
 					off = min(off, now() - begin);
 					begin = now();
-					vfio_pci_decode_set(self->device, true);
+					vfio_pci_decode_set(state->device, true);
 					on = min(on, now() - begin);
 				}
-				perf(off, "ns", "zap.%s.%s/%zu", sizes[s].name,
-				     kind_name[kind], length);
-				perf(on, "ns", "unzap.%s.%s/%zu", sizes[s].name,
-				     kind_name[kind], length);
+				report(off, "ns", "zap.%s.%s/%zu", sizes[s].name,
+				       kind_name[kind], length);
+				report(on, "ns", "unzap.%s.%s/%zu", sizes[s].name,
+				       kind_name[kind], length);
 				if (kind == EXPORTED) {
 					touch(vaddr, length, sizes[s].page);
 					begin = now();
-					if (!__vfio_pci_dma_buf_revoke(self->device, fd))
-						perf(now() - begin, "ns",
-						     "revoke.%s/%zu",
-						     sizes[s].name, length);
+					if (!__vfio_pci_dma_buf_revoke(state->device, fd))
+						report(now() - begin, "ns",
+						       "revoke.%s/%zu",
+						       sizes[s].name, length);
 				}
 				unmap(vaddr, length);
 				close_kind(fd);
@@ -471,12 +504,12 @@ struct one {
 };
 
 /* Return: false if the kernel cannot, or not so many. */
-static bool one_make(FIXTURE_DATA(bar_perf) *self, enum many many, struct one *one)
+static bool one_make(struct state *state, enum many many, struct one *one)
 {
 	*one = (struct one){ .fd = -1 };
 
 	if (many != MAPPINGS) {
-		one->fd = __vfio_pci_dma_buf_export(self->device, self->bar, 0,
+		one->fd = __vfio_pci_dma_buf_export(state->device, state->bar, 0,
 						    page_size);
 		if (one->fd < 0)
 			return false;
@@ -484,7 +517,7 @@ static bool one_make(FIXTURE_DATA(bar_perf) *self, enum many many, struct one *o
 	if (many == BUFFERS)
 		return true;
 
-	one->vaddr = map(self, many == MAPPINGS ? DEVICE_FD : EXPORTED, one->fd,
+	one->vaddr = map(state, many == MAPPINGS ? DEVICE_FD : EXPORTED, one->fd,
 			 page_size, NULL);
 	if (!one->vaddr)
 		close_kind(one->fd);
@@ -508,7 +541,7 @@ static void touch_all(struct one *ones, int nr)
 			touch(ones[i].vaddr, page_size, page_size);
 }
 
-static void many_events(FIXTURE_DATA(bar_perf) *self, enum many many, struct one *ones,
+static void many_events(struct state *state, enum many many, struct one *ones,
 			int nr)
 {
 	u64 begin, off = ~0ULL, on = ~0ULL, fault = ~0ULL, revoke = ~0ULL;
@@ -518,46 +551,47 @@ static void many_events(FIXTURE_DATA(bar_perf) *self, enum many many, struct one
 	for (i = 0; i < 3; i++) {
 		touch_all(ones, nr);
 		begin = now();
-		vfio_pci_decode_set(self->device, false);
+		vfio_pci_decode_set(state->device, false);
 		off = min(off, now() - begin);
 		begin = now();
-		vfio_pci_decode_set(self->device, true);
+		vfio_pci_decode_set(state->device, true);
 		on = min(on, now() - begin);
 	}
-	perf(off, "ns", "many.%s.off/%d", many_name[many], nr);
-	perf(on, "ns", "many.%s.on/%d", many_name[many], nr);
+	report(off, "ns", "many.%s.off/%d", many_name[many], nr);
+	report(on, "ns", "many.%s.on/%d", many_name[many], nr);
 	touch_all(ones, nr);
 
 	/* One more, which the others should be none of the business of. */
 	for (i = 0; i < ROUNDS; i++) {
-		if (!one_make(self, MAPPED_BUFFERS, &one))
+		if (!one_make(state, MAPPED_BUFFERS, &one))
 			return;
 		begin = now();
 		touch(one.vaddr, page_size, page_size);
 		fault = min(fault, now() - begin);
 		begin = now();
-		if (!__vfio_pci_dma_buf_revoke(self->device, one.fd))
+		if (!__vfio_pci_dma_buf_revoke(state->device, one.fd))
 			revoke = min(revoke, now() - begin);
 		one_unmake(&one);
 	}
-	perf(fault, "ns", "many.%s.fault/%d", many_name[many], nr);
+	report(fault, "ns", "many.%s.fault/%d", many_name[many], nr);
 	if (revoke != ~0ULL)
-		perf(revoke, "ns", "many.%s.revoke/%d", many_name[many], nr);
+		report(revoke, "ns", "many.%s.revoke/%d", many_name[many], nr);
 }
 
 TEST_F(bar_perf, many)
 {
-	int most = full ? 10000 : 100, nr = 0, want;
+	struct state *state = &self->state;
+	int most = full ? MOST : 100, nr = 0, want;
 	struct one *ones = calloc_assert(most, sizeof(*ones));
 	enum many many;
 
 	for (many = 0; many < NR_MANY; many++) {
 		for (want = 1; want <= most; want *= 10) {
-			while (nr < want && one_make(self, many, &ones[nr]))
+			while (nr < want && one_make(state, many, &ones[nr]))
 				nr++;
 			if (nr < want)
 				break;
-			many_events(self, many, ones, nr);
+			many_events(state, many, ones, nr);
 		}
 		while (nr)
 			one_unmake(&ones[--nr]);
@@ -565,52 +599,58 @@ TEST_F(bar_perf, many)
 	free(ones);
 }
 
-static u64 kernel_memory(void)
+static u64 kernel_memory(int meminfo)
 {
-	char line[128];
-	u64 sum = 0, kib;
-	FILE *file;
+	static const char * const wanted[] = { "Slab:", "Percpu:", "VmallocUsed:" };
+	char text[4096], *line;
+	u64 sum = 0;
+	ssize_t len;
+	int i;
 
-	file = fopen("/proc/meminfo", "re");
-	VFIO_ASSERT_NOT_NULL(file);
-	while (fgets(line, sizeof(line), file))
-		if (sscanf(line, "Slab: %llu kB", (unsigned long long *)&kib) == 1 ||
-		    sscanf(line, "Percpu: %llu kB", (unsigned long long *)&kib) == 1 ||
-		    sscanf(line, "VmallocUsed: %llu kB", (unsigned long long *)&kib) == 1)
-			sum += kib * SZ_1K;
-	fclose(file);
+	len = pread(meminfo, text, sizeof(text) - 1, 0);
+	VFIO_ASSERT_GT(len, 0);
+	text[len] = '\0';
+	for (i = 0; i < ARRAY_SIZE(wanted); i++) {
+		line = strstr(text, wanted[i]);
+		if (line)
+			sum += strtoull(line + strlen(wanted[i]), NULL, 10) * SZ_1K;
+	}
 
 	return sum;
 }
 
 TEST_F(bar_perf, memory)
 {
-	int most = full ? 10000 : 1000, nr;
+	struct state *state = &self->state;
+	int most = full ? MOST : 1000, nr;
 	struct one *ones = calloc_assert(most, sizeof(*ones));
 	enum many many;
 	u64 before;
+	int meminfo;
 
-	/* What is allocated on first use is not for each. */
-	for (nr = 0; nr < most; nr++)
-		ones[nr].fd = -1;
+	/* Later there may be no fd left. */
+	meminfo = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
+	ASSERT_LE(0, meminfo);
 	for (many = 0; many < NR_MANY; many++) {
-		if (!one_make(self, many, &ones[0]))
+		/* What is allocated on first use is not for each. */
+		if (!one_make(state, many, &ones[0]))
 			continue;
-		before = kernel_memory();
+		before = kernel_memory(meminfo);
 		for (nr = 1; nr < most; nr++)
-			if (!one_make(self, many, &ones[nr]))
+			if (!one_make(state, many, &ones[nr]))
 				break;
-		perf((kernel_memory() - before) / nr, "bytes", "memory.%s",
-		     many_name[many]);
+		report((kernel_memory(meminfo) - before) / nr, "bytes", "memory.%s",
+		       many_name[many]);
 		while (nr)
 			one_unmake(&ones[--nr]);
 	}
+	ASSERT_EQ(0, close(meminfo));
 	free(ones);
 }
 
 /* Who faults meets the others at the barrier before and after. */
 struct faulter {
-	FIXTURE_DATA(bar_perf) *self;
+	struct state *state;
 	pthread_barrier_t *barrier;
 	enum kind kind;
 	int fd;
@@ -627,7 +667,7 @@ static void *faulter(void *arg)
 
 	for (i = 0; i < ROUNDS; i++) {
 		if (own)
-			faulter->vaddr = map(faulter->self, faulter->kind,
+			faulter->vaddr = map(faulter->state, faulter->kind,
 					     faulter->fd, faulter->length,
 					     faulter->place);
 		pthread_barrier_wait(faulter->barrier);
@@ -648,7 +688,7 @@ static const char * const sharing_name[] = {
 	"same_mapping", "other_mappings", "other_buffers", "processes",
 };
 
-static void run_faulters(FIXTURE_DATA(bar_perf) *self, enum kind kind,
+static void run_faulters(struct state *state, enum kind kind,
 			 enum sharing sharing, int nr)
 {
 	size_t length = SZ_16M / 4, stride = 2 * length;
@@ -661,7 +701,7 @@ static void run_faulters(FIXTURE_DATA(bar_perf) *self, enum kind kind,
 	pid_t pids[4];
 	u8 *vaddr;
 
-	fd = open_kind(self, kind, SZ_16M);
+	fd = open_kind(state, kind, SZ_16M);
 	if (fd < -1 || (kind == DEVICE_FD && sharing == OTHER_BUFFERS))
 		return;
 
@@ -672,17 +712,17 @@ static void run_faulters(FIXTURE_DATA(bar_perf) *self, enum kind kind,
 	VFIO_ASSERT_EQ(pthread_barrierattr_setpshared(&attr, PTHREAD_PROCESS_SHARED), 0);
 	VFIO_ASSERT_EQ(pthread_barrier_init(barrier, &attr, nr + 1), 0);
 
-	vaddr = self->arena + page_size;
+	vaddr = state->arena + page_size;
 	for (i = 0; i < nr; i++) {
 		faulters[i] = (struct faulter){
-			.self = self, .barrier = barrier, .kind = kind, .fd = fd,
+			.state = state, .barrier = barrier, .kind = kind, .fd = fd,
 			.place = vaddr + i * (sharing == SAME_MAPPING ? length : stride),
 			.length = length,
 		};
 		if (sharing == SAME_MAPPING)
 			faulters[i].vaddr = faulters[i].place;
 		if (sharing == OTHER_BUFFERS)
-			faulters[i].fd = open_kind(self, kind, SZ_16M);
+			faulters[i].fd = open_kind(state, kind, SZ_16M);
 		if (sharing != PROCESSES) {
 			VFIO_ASSERT_EQ(pthread_create(&threads[i], NULL, faulter,
 						      &faulters[i]), 0);
@@ -698,7 +738,7 @@ static void run_faulters(FIXTURE_DATA(bar_perf) *self, enum kind kind,
 
 	for (round = 0; round < ROUNDS; round++) {
 		if (sharing == SAME_MAPPING)
-			VFIO_ASSERT_EQ(map(self, kind, fd, SZ_16M, vaddr), vaddr);
+			VFIO_ASSERT_EQ(map(state, kind, fd, SZ_16M, vaddr), vaddr);
 		pthread_barrier_wait(barrier);
 		begin = now();
 		pthread_barrier_wait(barrier);
@@ -716,8 +756,8 @@ static void run_faulters(FIXTURE_DATA(bar_perf) *self, enum kind kind,
 		if (sharing == OTHER_BUFFERS)
 			close_kind(faulters[i].fd);
 	}
-	perf(cost / (nr * (length / page_size)), "ns", "threads.%s.%s/%d",
-	     kind_name[kind], sharing_name[sharing], nr);
+	report(cost / (nr * (length / page_size)), "ns", "threads.%s.%s/%d",
+	       kind_name[kind], sharing_name[sharing], nr);
 	pthread_barrier_destroy(barrier);
 	munmap(barrier, page_size);
 	close_kind(fd);
@@ -725,6 +765,7 @@ static void run_faulters(FIXTURE_DATA(bar_perf) *self, enum kind kind,
 
 TEST_F(bar_perf, threads)
 {
+	struct state *state = &self->state;
 	enum sharing sharing;
 	enum kind kind;
 	int nr;
@@ -732,7 +773,7 @@ TEST_F(bar_perf, threads)
 	for (kind = 0; kind < NR_KINDS; kind++)
 		for (sharing = 0; sharing < NR_SHARING; sharing++)
 			for (nr = 1; nr <= 4; nr *= 2)
-				run_faulters(self, kind, sharing, nr);
+				run_faulters(state, kind, sharing, nr);
 }
 
 int main(int argc, char *argv[])
