@@ -35,7 +35,7 @@
 #define CONSOLE "/tmp/guest-console.log"
 
 /* For an answer of the guest, which boots before the first one */
-#define ANSWER_SECONDS 150
+#define ANSWER_SECONDS 300
 
 /* What the devices are called in the guest: slots of its root bus */
 #define NVME "04"
