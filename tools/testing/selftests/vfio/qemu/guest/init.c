@@ -11,19 +11,19 @@
  *   edu SLOT SEED          registers, and DMA from memory to memory
  *   decode SLOT            switch memory decoding off, look, and on again
  *   move SLOT              have the kernel give BAR 0 another address
- *   gone SLOT              wait until the device is not there
- *   there SLOT             wait until it is
+ *   gone SLOT              wait until the device is gone
+ *   come SLOT              wait until it has come
  *   reboot
  */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <net/if.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,6 +36,8 @@
 #include <termios.h>
 #include <time.h>
 #include <unistd.h>
+#include <linux/compiler.h>
+#include <linux/io.h>
 #include <linux/netlink.h>
 
 #define PCI_DEVICES "/sys/bus/pci/devices"
@@ -59,7 +61,7 @@ static int port;
 static int uevents;
 static char *pci;		/* of the device that the command is about */
 
-static __attribute__((format(printf, 1, 2))) void answer(const char *fmt, ...)
+static void __printf(1, 2) answer(const char *fmt, ...)
 {
 	va_list ap;
 
@@ -68,13 +70,21 @@ static __attribute__((format(printf, 1, 2))) void answer(const char *fmt, ...)
 	va_end(ap);
 }
 
-/* Returns to the loop of commands, because each command does it last. */
-#define no(fmt, ...) ({					\
-	answer("no " fmt "\n", ##__VA_ARGS__);		\
-	return;						\
-})
+/* For a command to return: it has answered then. */
+static int __printf(1, 2) no(const char *fmt, ...)
+{
+	va_list ap;
 
-static __attribute__((format(printf, 1, 2))) char *format(const char *fmt, ...)
+	dprintf(port, "no ");
+	va_start(ap, fmt);
+	vdprintf(port, fmt, ap);
+	va_end(ap);
+	dprintf(port, "\n");
+
+	return -1;
+}
+
+static __printf(1, 2) char *format(const char *fmt, ...)
 {
 	static char bufs[8][256];
 	static int next;
@@ -204,7 +214,7 @@ static bool command_set(uint16_t on, uint16_t off)
 }
 
 /* BAR 0, NULL if it cannot be mapped. */
-static volatile void *bar_map(size_t size)
+static void *bar_map(size_t size)
 {
 	int fd = open(format("%s/resource0", pci), O_RDWR);
 	void *bar = MAP_FAILED;
@@ -218,7 +228,7 @@ static volatile void *bar_map(size_t size)
 }
 
 /* By the lines of /proc/interrupts with this word in them */
-static long interrupts(const char *word)
+static long irq_count(const char *word)
 {
 	FILE *f = fopen("/proc/interrupts", "re");
 	char line[256];
@@ -273,7 +283,7 @@ static bool nvme_there(void)
 	       !access(format("/dev/%sn1", ctrl), F_OK);
 }
 
-static void nvme(const char *what, uint32_t seed)
+static int cmd_nvme(const char *what, uint32_t seed)
 {
 	char *ctrl, *queues, *disk, *buf, *back;
 	uint32_t sum, sum_back;
@@ -281,7 +291,7 @@ static void nvme(const char *what, uint32_t seed)
 	int fd;
 
 	if (!wait_for(nvme_there))
-		no("no disk: state %s", read_file("/sys/class/nvme/nvme0/state"));
+		return no("no disk: state %s", read_file("/sys/class/nvme/nvme0/state"));
 
 	ctrl = child_of(format("%s/nvme", pci));
 	queues = format("%sq", ctrl);
@@ -289,7 +299,7 @@ static void nvme(const char *what, uint32_t seed)
 	/* Not through the page cache */
 	fd = open(disk, O_RDWR | O_DIRECT);
 	if (fd < 0)
-		no("%s: %s", disk, strerror(errno));
+		return no("%s: %s", disk, strerror(errno));
 
 	buf = pages(PATTERN_SIZE);
 	back = pages(PATTERN_SIZE);
@@ -299,29 +309,31 @@ static void nvme(const char *what, uint32_t seed)
 		answer("ok\n");
 		while (pwrite(fd, buf, PATTERN_SIZE, STORM_OFFSET) == PATTERN_SIZE)
 			;
-		no("storm: %s", strerror(errno));
+		return no("storm: %s", strerror(errno));
 	}
 
-	before = interrupts(queues);
+	before = irq_count(queues);
 	if (!strcmp(what, "write") &&
 	    (pwrite(fd, buf, PATTERN_SIZE, 0) != PATTERN_SIZE || fsync(fd)))
-		no("write: %s", strerror(errno));
+		return no("write: %s", strerror(errno));
 	if (pread(fd, back, PATTERN_SIZE, 0) != PATTERN_SIZE)
-		no("read: %s", strerror(errno));
-	before = interrupts(queues) - before;
+		return no("read: %s", strerror(errno));
+	before = irq_count(queues) - before;
 	close(fd);
 
 	sum = checksum(buf, PATTERN_SIZE);
 	sum_back = checksum(back, PATTERN_SIZE);
 	if (memcmp(buf, back, PATTERN_SIZE))
-		no("checksum %08x, should be %08x", sum_back, sum);
+		return no("checksum %08x, should be %08x", sum_back, sum);
 	if (before <= 0)
-		no("no interrupt");
+		return no("no interrupt");
 	answer("ok model %s serial %s checksum %08x interrupts %ld\n",
 	       read_file(format("/sys/class/nvme/%s/model", ctrl)),
 	       read_file(format("/sys/class/nvme/%s/serial", ctrl)), sum_back, before);
 	munmap(buf, PATTERN_SIZE);
 	munmap(back, PATTERN_SIZE);
+
+	return 0;
 }
 
 /* net */
@@ -334,7 +346,7 @@ static bool net_there(void)
 	return net_name;
 }
 
-static void net(void)
+static int cmd_net(void)
 {
 	struct sockaddr_nl addr = { .nl_family = AF_NETLINK, .nl_groups = 1 };
 	struct pollfd pfd = { .events = POLLIN };
@@ -343,40 +355,42 @@ static void net(void)
 	long end, count;
 
 	if (!wait_for(net_there))
-		no("no network interface");
+		return no("no network interface");
 	snprintf(name, sizeof(name), "%s", net_name);
 
 	/* RTMGRP_LINK: tells of the link */
 	pfd.fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
 	if (pfd.fd < 0 || bind(pfd.fd, (struct sockaddr *)&addr, sizeof(addr)))
-		no("netlink: %s", strerror(errno));
+		return no("netlink: %s", strerror(errno));
 
 	memcpy(ifr.ifr_name, name, sizeof(name));
 	ifr.ifr_flags = IFF_UP;
 	if (ioctl(pfd.fd, SIOCSIFFLAGS, &ifr))
-		no("up: %s", strerror(errno));
+		return no("up: %s", strerror(errno));
 
 	end = now() + WAIT_SECONDS;
 	while (strcmp(read_file(format("/sys/class/net/%s/carrier", name)), "1")) {
 		if (now() >= end || poll(&pfd, 1, (end - now()) * 1000) <= 0)
-			no("%s has no link", name);
+			return no("%s has no link", name);
 		recv(pfd.fd, buf, sizeof(buf), 0);
 	}
 
-	count = interrupts(name);
+	count = irq_count(name);
 	if (count <= 0)
-		no("%s has no interrupt", name);
+		return no("%s has no interrupt", name);
 	answer("ok %s link interrupts %ld\n",
 	       read_file(format("/sys/class/net/%s/address", name)), count);
 
 	ifr.ifr_flags = 0;
 	ioctl(pfd.fd, SIOCSIFFLAGS, &ifr);
 	close(pfd.fd);
+
+	return 0;
 }
 
 /* edu, by its registers: there is no driver */
 
-#define EDU_BAR (1 << 20)
+#define EDU_BAR 0x100000
 #define EDU_BUFFER 0x40000
 #define EDU_DMA_SIZE 2048
 
@@ -396,52 +410,51 @@ static uint64_t physical(void *addr)
 	return entry >> 63 ? (entry & ((1ULL << 55) - 1)) * PAGE : 0;
 }
 
-static void edu_dma(volatile void *bar, uint64_t src, uint64_t dst, uint64_t flags)
+static void edu_dma(void *bar, uint64_t src, uint64_t dst, uint64_t flags)
 {
-	volatile uint64_t *dma = bar + 0x80;
-
-	dma[0] = src;
-	dma[1] = dst;
-	dma[2] = EDU_DMA_SIZE;
-	dma[3] = flags | 1;
-	while (dma[3] & 1)
+	writeq(src, bar + 0x80);
+	writeq(dst, bar + 0x88);
+	writeq(EDU_DMA_SIZE, bar + 0x90);
+	writeq(flags | 1, bar + 0x98);
+	while (readq(bar + 0x98) & 1)
 		;
 }
 
-static void edu(uint32_t seed)
+static int cmd_edu(uint32_t seed)
 {
-	volatile uint32_t *reg = bar_map(EDU_BAR);
-	void *src = pages(PAGE), *dst = pages(PAGE);
+	void *bar = bar_map(EDU_BAR), *src = pages(PAGE), *dst = pages(PAGE);
 
-	if (!reg)
-		no("cannot map BAR 0: %s", strerror(errno));
-	if ((reg[0] & 0xffff) != 0xed)
-		no("identification %08x", reg[0]);
-	reg[1] = seed;
-	if (reg[1] != ~seed)
-		no("liveness %08x", reg[1]);
+	if (!bar)
+		return no("cannot map BAR 0: %s", strerror(errno));
+	if ((readl(bar) & 0xffff) != 0xed)
+		return no("identification %08x", readl(bar));
+	writel(seed, bar + 4);
+	if (readl(bar + 4) != ~seed)
+		return no("liveness %08x", readl(bar + 4));
 	/* 8! takes the device a moment. */
-	reg[2] = 8;
-	while (reg[8] & 1)
+	writel(8, bar + 8);
+	while (readl(bar + 0x20) & 1)
 		;
-	if (reg[2] != 40320)
-		no("factorial %u", reg[2]);
+	if (readl(bar + 8) != 40320)
+		return no("factorial %u", readl(bar + 8));
 
 	if (!physical(src) || !physical(dst))
-		no("physical address unknown");
+		return no("physical address unknown");
 	if (!command_set(COMMAND_MASTER, 0))
-		no("config space");
+		return no("config space");
 	fill(src, EDU_DMA_SIZE, seed);
-	edu_dma(reg, physical(src), EDU_BUFFER, 0);
-	edu_dma(reg, EDU_BUFFER, physical(dst), 2);
+	edu_dma(bar, physical(src), EDU_BUFFER, 0);
+	edu_dma(bar, EDU_BUFFER, physical(dst), 2);
 	if (memcmp(src, dst, EDU_DMA_SIZE))
-		no("dma checksum %08x, should be %08x", checksum(dst, EDU_DMA_SIZE),
+		return no("dma checksum %08x, should be %08x", checksum(dst, EDU_DMA_SIZE),
 		   checksum(src, EDU_DMA_SIZE));
 	answer("ok dma checksum %08x\n", checksum(dst, EDU_DMA_SIZE));
 
-	munmap((void *)reg, EDU_BAR);
+	munmap(bar, EDU_BAR);
 	munmap(src, PAGE);
 	munmap(dst, PAGE);
+
+	return 0;
 }
 
 /* Without its driver, which does not expect it */
@@ -451,67 +464,80 @@ static void driver_unbind(void)
 		write_file(format("%s/driver/unbind", pci), strrchr(pci, '/') + 1);
 }
 
-static void decode(void)
+static int cmd_decode(void)
 {
-	volatile uint32_t *reg;
 	uint32_t before, off, after;
+	void *bar;
 
 	driver_unbind();
 	write_file(format("%s/enable", pci), "1");
-	reg = bar_map(PAGE);
-	if (!reg)
-		no("cannot map BAR 0: %s", strerror(errno));
+	bar = bar_map(PAGE);
+	if (!bar)
+		return no("cannot map BAR 0: %s", strerror(errno));
 	if (!command_set(COMMAND_MEMORY, 0))
-		no("config space");
-	before = reg[0];
+		return no("config space");
+	before = readl(bar);
 	if (!command_set(0, COMMAND_MEMORY))
-		no("config space");
-	off = reg[0];
+		return no("config space");
+	off = readl(bar);
 	if (!command_set(COMMAND_MEMORY, 0))
-		no("config space");
-	after = reg[0];
-	munmap((void *)reg, PAGE);
+		return no("config space");
+	after = readl(bar);
+	munmap(bar, PAGE);
 
 	/* What is read where nothing is depends on QEMU. */
 	if (off == before || after != before)
-		no("BAR 0 reads %08x, %08x while decoding is off, then %08x", before,
+		return no("BAR 0 reads %08x, %08x while decoding is off, then %08x", before,
 		   off, after);
 	write_file("/sys/bus/pci/drivers_probe", strrchr(pci, '/') + 1);
 	answer("ok %08x\n", after);
+
+	return 0;
 }
 
-static uint64_t bar_address(void)
+static unsigned long long bar_address(void)
 {
-	uint64_t address = config_read(BAR0);
+	unsigned long long address = config_read(BAR0);
 
 	if (address & BAR_64)
-		address |= (uint64_t)config_read(BAR0 + 4) << 32;
+		address |= (unsigned long long)config_read(BAR0 + 4) << 32;
 
 	return address & ~0xfULL;
 }
 
 /* The kernel finds a place of its own for what the firmware has not set up. */
-static void move(void)
+static int cmd_move(void)
 {
-	uint64_t before, after;
+	unsigned long long before, after;
 
-	if (sscanf(read_file(format("%s/resource", pci)), "%" SCNx64, &before) != 1 ||
-	    before != bar_address())
-		no("BAR 0 is not where it should be");
+	before = strtoull(read_file(format("%s/resource", pci)), NULL, 16);
+	if (!before || before != bar_address())
+		return no("BAR 0 is not where it should be");
 
 	write_file(format("%s/remove", pci), "1");
 	if (device_there())
-		no("cannot remove the device");
+		return no("cannot remove the device");
 	write_file("/sys/bus/pci/rescan", "1");
 	if (!wait_for(device_there))
-		no("the device does not come back");
+		return no("the device does not come back");
 
-	if (sscanf(read_file(format("%s/resource", pci)), "%" SCNx64, &after) != 1 ||
-	    after == before || bar_address() != after)
-		no("BAR 0 is at %" PRIx64 " by the kernel, at %" PRIx64
-		   " by the device, was at %" PRIx64, after, bar_address(), before);
+	after = strtoull(read_file(format("%s/resource", pci)), NULL, 16);
+	if (!after || after == before || bar_address() != after)
+		return no("BAR 0 is at %llx by the kernel, at %llx by the device, was at %llx",
+			  after, bar_address(), before);
 	write_file(format("%s/enable", pci), "1");
-	answer("ok %" PRIx64 " was %" PRIx64 "\n", after, before);
+	answer("ok %llx was %llx\n", after, before);
+
+	return 0;
+}
+
+static int cmd_wait(bool (*done)(void))
+{
+	if (!wait_for(done))
+		return no("that has not happened");
+	answer("ok\n");
+
+	return 0;
 }
 
 static void carry_out(char *line)
@@ -519,30 +545,30 @@ static void carry_out(char *line)
 	char *word[4] = { "", "", "", "" }, *saved = NULL, *w;
 	int n = 0;
 
-	for (w = strtok_r(line, " \n", &saved); w && n < 4;
-	     w = strtok_r(NULL, " \n", &saved))
+	for (w = strtok_r(line, "\n ", &saved); w && n < 4;
+	     w = strtok_r(NULL, "\n ", &saved))
 		word[n++] = w;
 	free(pci);
 	pci = strdup(format(PCI_DEVICES "/0000:00:%s.0", word[1]));
 
 	if (!strcmp(word[0], "nvme"))
-		nvme(word[2], strtoul(word[3], NULL, 0));
+		cmd_nvme(word[2], strtoul(word[3], NULL, 0));
 	else if (!strcmp(word[0], "net"))
-		net();
+		cmd_net();
 	else if (!strcmp(word[0], "edu"))
-		edu(strtoul(word[2], NULL, 0));
+		cmd_edu(strtoul(word[2], NULL, 0));
 	else if (!strcmp(word[0], "decode"))
-		decode();
+		cmd_decode();
 	else if (!strcmp(word[0], "move"))
-		move();
+		cmd_move();
 	else if (!strcmp(word[0], "gone"))
-		answer(wait_for(device_gone) ? "ok\n" : "no still there\n");
-	else if (!strcmp(word[0], "there"))
-		answer(wait_for(device_there) ? "ok\n" : "no not there\n");
+		cmd_wait(device_gone);
+	else if (!strcmp(word[0], "come"))
+		cmd_wait(device_there);
 	else if (!strcmp(word[0], "reboot"))
 		reboot(RB_AUTOBOOT);
 	else
-		answer("no such command: %s\n", word[0]);
+		no("such command: %s", word[0]);
 }
 
 int main(void)

@@ -25,6 +25,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <linux/compiler.h>
+
 #include "kselftest_harness.h"
 
 #include "lines.h"
@@ -72,10 +74,16 @@ static const char *guest_ask(struct guest *guest, const char *command)
 	return guest_hear(guest);
 }
 
+/* Whether the answer begins so */
+static bool guest_answers(struct guest *guest, const char *command, const char *answer)
+{
+	return !strncmp(answer, guest_ask(guest, command), strlen(answer));
+}
+
 #define EXPECT_ANSWER(_command, _answer) \
-	EXPECT_EQ(0, strncmp(_answer, guest_ask(&self->guest, _command), strlen(_answer)))
+	EXPECT_TRUE(guest_answers(&self->guest, _command, _answer))
 #define ASSERT_ANSWER(_command, _answer) \
-	ASSERT_EQ(0, strncmp(_answer, guest_ask(&self->guest, _command), strlen(_answer)))
+	ASSERT_TRUE(guest_answers(&self->guest, _command, _answer))
 #define ASSERT_READY() \
 	ASSERT_STREQ("ready", guest_hear(&self->guest))
 
@@ -97,7 +105,7 @@ static bool qmp_expect(struct guest *guest, const char *text)
 	return false;
 }
 
-static __attribute__((format(printf, 2, 3))) bool qmp(struct guest *guest, const char *fmt, ...)
+static bool __printf(2, 3) qmp(struct guest *guest, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -108,7 +116,7 @@ static __attribute__((format(printf, 2, 3))) bool qmp(struct guest *guest, const
 	return qmp_expect(guest, "\"return\"");
 }
 
-static char *format(const char *fmt, ...)
+static __printf(1, 2) char *format(const char *fmt, ...)
 {
 	va_list ap;
 	char *s;
@@ -126,6 +134,21 @@ static char *vfio_pci(struct guest *guest, const char *bdf, const char *slot)
 	/* A real device would have its ROM executed, which takes time. */
 	return format("vfio-pci,host=%s,id=dev%s,bus=pci.0,addr=%s,rombar=0%s",
 		      bdf, slot, slot, guest->backend);
+}
+
+/* The same for a QEMU that runs */
+static bool guest_plug(struct guest *guest, const char *bdf, const char *slot)
+{
+	const char *backend = *guest->backend ? ",'iommufd':'iommufd0'" : "";
+	char *device;
+	bool ret;
+
+	device = format("{'driver':'vfio-pci','host':'%s','id':'dev%s','addr':'%s','rombar':0%s}",
+			bdf, slot, slot, backend);
+	ret = qmp(guest, "{'execute':'device_add','arguments':%s}\n", device);
+	free(device);
+
+	return ret;
 }
 
 static void qemu_exec(struct guest *guest, int command, int qmp)
@@ -281,7 +304,6 @@ TEST_F_TIMEOUT(guest, boot, 1800)
 TEST_F_TIMEOUT(guest, devices, 1800)
 {
 	struct guest *guest = &self->guest;
-	char *device;
 
 	/* All of them work. */
 	EXPECT_ANSWER("nvme " NVME " write 1", "ok ");
@@ -302,11 +324,8 @@ TEST_F_TIMEOUT(guest, devices, 1800)
 	ASSERT_TRUE(qmp(guest, "{'execute':'device_del','arguments':{'id':'dev" NVME "'}}\n"));
 	ASSERT_TRUE(qmp_expect(guest, "DEVICE_DELETED"));
 	ASSERT_ANSWER("gone " NVME, "ok");
-	device = vfio_pci(guest, bdf_nvme, NVME);
-	ASSERT_TRUE(qmp(guest, "{'execute':'device_add','arguments':{'driver':'vfio-pci','host':'%s','id':'dev" NVME "','bus':'pci.0','addr':'" NVME "'%s}}\n",
-			bdf_nvme, *guest->backend ? ",'iommufd':'iommufd0'" : ""));
-	free(device);
-	ASSERT_ANSWER("there " NVME, "ok");
+	ASSERT_TRUE(guest_plug(guest, bdf_nvme, NVME));
+	ASSERT_ANSWER("come " NVME, "ok");
 	EXPECT_ANSWER("nvme " NVME " check 1", "ok ");
 	EXPECT_ANSWER("nvme " NVME " write 2", "ok ");
 

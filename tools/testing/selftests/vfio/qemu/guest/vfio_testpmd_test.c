@@ -18,6 +18,7 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <termios.h>
+#include <linux/compiler.h>
 
 #include "kselftest_harness.h"
 
@@ -51,7 +52,7 @@ static bool hear(struct lines *lines, const char *text, char *line, size_t size)
 	return false;
 }
 
-static __attribute__((format(printf, 2, 3))) void say(struct lines *lines, const char *fmt, ...)
+static void __printf(2, 3) say(struct lines *lines, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -118,12 +119,6 @@ static int sysfs_reset(const char *bdf)
 
 FIXTURE_SETUP(testpmd)
 {
-	char *argv[] = {
-		TESTPMD, "--in-memory", "--no-telemetry", "--iova-mode=va", "-l", "0,1",
-		"-a", bdfs[0], "-a", bdfs[1], "--", "--interactive",
-		"--total-num-mbufs=2048", "--nb-cores=1", "--forward-mode=io",
-		"--disable-device-start", NULL
-	};
 	struct termios tio;
 	char line[512];
 	int pty, tty;
@@ -148,7 +143,11 @@ FIXTURE_SETUP(testpmd)
 		dup2(tty, STDOUT_FILENO);
 		dup2(tty, STDERR_FILENO);
 		if (!chroot(HOST) && !chdir("/"))
-			execv(TESTPMD, argv);
+			execl(TESTPMD, TESTPMD, "--in-memory", "--no-telemetry",
+			      "--iova-mode=va", "-l", "0,1", "-a", bdfs[0], "-a",
+			      bdfs[1], "--", "--interactive", "--total-num-mbufs=2048",
+			      "--nb-cores=1", "--forward-mode=io",
+			      "--disable-device-start", NULL);
 		_exit(127);
 	}
 	close(tty);
