@@ -112,7 +112,7 @@ if [[ -n ${HOST_ROOT:-} ]]; then
 	[[ -d $HOST_ROOT ]] || { echo "HOST_ROOT: there is no $HOST_ROOT" >&2; exit 1; }
 	args+=(
 		-fsdev "local,id=host,path=$HOST_ROOT,security_model=none,readonly=on"
-		-device virtio-9p-pci,fsdev=host,mount_tag=host
+		-device "virtio-9p-pci,fsdev=host,mount_tag=host"
 	)
 fi
 
