@@ -255,6 +255,8 @@ static void set_sysctls(void)
 		{ "/proc/sys/kernel/printk", "7" },
 		{ "/proc/sys/kernel/panic_on_rcu_stall", "1" },
 		{ "/proc/sys/debug/exception-trace", "1" },
+		/* Some tests have a GiB mapped for DMA in each of their cases. */
+		{ "/sys/kernel/mm/transparent_hugepage/shmem_enabled", "force" },
 	};
 	size_t i;
 	int ret;
