@@ -780,7 +780,7 @@ FIXTURE_TEARDOWN(bar_leak)
  * Opens that get everything and opens that do not get one of the BARs, with and
  * without accesses; opens that fail.
  */
-TEST_F_TIMEOUT(bar_leak, opens, 240)
+TEST_F_TIMEOUT(bar_leak, opens, 600)
 {
 	int bars[PCI_STD_NUM_BARS], nr_bars, i, failed = 0, soft = 0;
 	struct vfio_pci_device *device;
