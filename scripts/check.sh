@@ -24,9 +24,11 @@
 #
 # Environment: BASES (default "7.2 7.3 6.12"); FULL_BASES (default "7.2"): for the
 #   sake of time, the other bases go without the debug kernel, the other
-#   architectures and configurations, most of what QEMU does in the VM, and the
-#   builds of those commits whose
-#   patch is that of a base that was checked before; LINUX, BUILD, CACHE, JOBS, V.
+#   architectures and configurations, programs that use VFIO, control runs that a
+#   base which was checked before has too, and the builds of those commits whose
+#   patch is that of such a base; THOROUGH=yes: all bases are full ones, and the
+#   programs run on the stock and on the debug kernel too, and for longer;
+#   LINUX, BUILD, CACHE, JOBS, V.
 # Exit status: 0 if nothing failed, 1 otherwise. The last line is
 #   "N passed, N failed, N skipped".
 
@@ -38,6 +40,11 @@ getopt_help "$@"
 	BASES=$(kernel_version "$LINUX")
 BASES=${BASES:-7.2 7.3 6.12}
 FULL_BASES=${FULL_BASES-7.2}
+case "${THOROUGH:-no}" in
+no)	thorough= ;;
+yes)	thorough=yes FULL_BASES=$BASES ;;
+*)	die "THOROUGH=$THOROUGH: yes or no" ;;
+esac
 unset PLAN DEBUG
 PARTS='drivers/vfio/ drivers/dma-buf/ drivers/iommu/iommufd/'
 passed=0 failed=0 skipped=0
@@ -171,6 +178,18 @@ is_full()
 	[[ " $FULL_BASES " == *" $BASE "* ]]
 }
 
+# Has this base controls that no base has which was checked before?
+has_own_controls()
+{
+	local other
+
+	! is_full || return 0
+	[ -f "$PATCHES/controls" ] || return 1
+	for other in $checked; do
+		cat -- "$TOP/patches/$other/controls"
+	done | grep -qvxF -f - <(sed -n '/^[a-z]*:/p' "$PATCHES/controls") || return 1
+}
+
 # The commits whose patches were built on another base already, from the
 # oldest on.
 shared_commits()
@@ -257,7 +276,11 @@ vm_snapshot()
 	local variant=$1 dir=$WORK/$1/$2 text=$3 log=$4
 	shift 4
 
-	[ "$variant" = debug ] || set -- SLOW=3 "$@"
+	if [ "$variant" = debug ]; then
+		set -- TIMEOUT=5400 "$@"
+	else
+		set -- SLOW=3 TIMEOUT=2700 "$@"
+	fi
 
 	vm "$text" "$log" "$variant" KERNEL_IMAGE="$dir/bzImage" \
 		MODULES_PATH="$dir" SELFTESTS_PATH="$WORK/$variant/current/tests" "$@"
@@ -322,10 +345,10 @@ check_plain()
 {
 	vm_snapshot plain current "$BASE: run the tests on the plain kernel" \
 		run-plain.log
-	check_controls
+	! has_own_controls || check_controls
 	users plain current "$BASE: QEMU and DPDK on the plain kernel" \
-		run-users.log "$(is_full && echo users || echo users-short)"
-	! is_full || users plain stock "$BASE: QEMU and DPDK on the stock kernel" \
+		run-users.log "$([ -n "$thorough" ] && echo users || echo users-short)"
+	[ -z "$thorough" ] || users plain stock "$BASE: QEMU and DPDK on the stock kernel" \
 		run-users-stock.log users-short
 	[ -n "$harness_tested" ] ||
 		tap "the harness itself" harness.log "$TOP/tests/harness.sh" \
@@ -338,7 +361,7 @@ check_debug()
 
 	vm_snapshot debug current "$BASE: run the tests on the debug kernel" \
 		run-debug.log
-	users debug current "$BASE: QEMU and DPDK on the debug kernel" \
+	[ -z "$thorough" ] || users debug current "$BASE: QEMU and DPDK on the debug kernel" \
 		run-users-debug.log users-short
 	while IFS=$'\t' read -r subject tokens; do
 		[ -n "$subject" ] || continue
@@ -404,14 +427,15 @@ check_base()
 	borrow_tests || { count_fail; return; }
 	lay_out series || { count_fail; return; }
 	one "$BASE: the controls name patches of the series" controls.log check_subjects || return 0
-	stock plain || { count_fail; return; }
+	! has_own_controls || stock plain || { count_fail; return; }
 	lay_out series || { count_fail; return; }
 	one "$BASE: build commit by commit: $PARTS" commits.log build_commits || return 0
 	sed -n 's/^control: /        &/p' "$LOGS/commits.log" >&2
 	{ build_kernel plain && snapshot plain current; } || { count_fail; return; }
 	# A base whose tests are another one's is not tried with them
 	HOST_ROOT=
-	[ -n "$TESTS_OF" ] || get_guest_root || { HOST_ROOT=; count_fail; }
+	{ [ -n "$TESTS_OF" ] || ! is_full; } || get_guest_root ||
+		{ HOST_ROOT=; count_fail; }
 	in_background check_plain
 	harness_tested=yes
 
