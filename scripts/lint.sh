@@ -191,7 +191,7 @@ lint_docs()
 
 lint_scripts()
 {
-	(cd -- "$TOP" && find . \( -path ./build -o -path ./wip -o -path ./.git \) -prune -o \
+	(cd -- "$TOP" && find . \( -path ./build -o -path ./.git \) -prune -o \
 		-type f \( -name '*.sh' -o -path './.ci/run' \) -print0 |
 		xargs -0 shellcheck -x) || finding "shellcheck"
 }
