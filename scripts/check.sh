@@ -346,19 +346,20 @@ check_plain()
 	vm_snapshot plain current "$BASE: run the tests on the plain kernel" \
 		run-plain.log
 	! has_own_controls || check_controls
-	users plain current "$BASE: QEMU and DPDK on the plain kernel" \
-		run-users.log "$([ -n "$thorough" ] && echo users || echo users-short)"
-	[ -z "$thorough" ] || users plain stock "$BASE: QEMU and DPDK on the stock kernel" \
-		run-users-stock.log users-short
 	[ -n "$harness_tested" ] ||
 		tap "the harness itself" harness.log "$TOP/tests/harness.sh" \
 			"$WORK/plain/kernel/arch/x86/boot/bzImage"
 }
 
-check_debug()
+# What is for full bases only; it takes longer to build than what check_plain runs.
+check_full()
 {
 	local subject tokens splat plan=$WORK/debug/control.plan
 
+	users plain current "$BASE: QEMU and DPDK on the plain kernel" \
+		run-users.log "$([ -n "$thorough" ] && echo users || echo users-short)"
+	[ -z "$thorough" ] || users plain stock "$BASE: QEMU and DPDK on the stock kernel" \
+		run-users-stock.log users-short
 	vm_snapshot debug current "$BASE: run the tests on the debug kernel" \
 		run-debug.log
 	[ -z "$thorough" ] || users debug current "$BASE: QEMU and DPDK on the debug kernel" \
@@ -432,17 +433,17 @@ check_base()
 	one "$BASE: build commit by commit: $PARTS" commits.log build_commits || return 0
 	sed -n 's/^control: /        &/p' "$LOGS/commits.log" >&2
 	{ build_kernel plain && snapshot plain current; } || { count_fail; return; }
-	# A base whose tests are another one's is not tried with them
-	HOST_ROOT=
-	{ [ -n "$TESTS_OF" ] || ! is_full; } || get_guest_root ||
-		{ HOST_ROOT=; count_fail; }
 	in_background check_plain
 	harness_tested=yes
 
+	# A base whose tests are another one's is not tried with the programs
+	HOST_ROOT=
+	{ [ -n "$TESTS_OF" ] || ! is_full; } || get_guest_root ||
+		{ HOST_ROOT=; count_fail; }
 	if is_full; then
 		if stock debug && lay_out series && build_kernel debug &&
 		   snapshot debug current; then
-			in_background check_debug
+			in_background check_full
 		else
 			count_fail
 		fi
