@@ -1683,7 +1683,7 @@ static bool error_fail(struct __test_metadata *_metadata, struct view *views,
 	vfio_pci_device_cleanup(*mate);
 	*mate = NULL;
 	ASSERT_EQ(0, __sysfs_write(device_bdfs[1], "driver/unbind",
-				      device_bdfs[1]));
+				   device_bdfs[1]));
 
 	ret = __port_error_inject(device_bdfs[0], false);
 	if (!ret)
