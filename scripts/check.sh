@@ -24,7 +24,8 @@
 #
 # Environment: BASES (default "7.2 7.3 6.12"); FULL_BASES (default "7.2"): for the
 #   sake of time, the other bases go without the debug kernel, the other
-#   architectures and configurations, programs that use VFIO, control runs that a
+#   architectures and configurations, programs that use VFIO, some of the devices
+#   that a test runs on (those of the debug kernel are left), control runs that a
 #   base which was checked before has too, and the builds of those commits whose
 #   patch is that of such a base; THOROUGH=yes: all bases are full ones, and the
 #   programs run on the stock and on the debug kernel too, and for longer;
@@ -50,7 +51,7 @@ PARTS='drivers/vfio/ drivers/dma-buf/ drivers/iommu/iommufd/'
 passed=0 failed=0 skipped=0
 harness_tested=
 HOST_ROOT='' GUEST_PATH=''
-job='' job_out='' checked=''
+jobs=() job_outs=() job_bases=() checked=''
 began=$(date +%s)
 
 count_pass()
@@ -341,10 +342,20 @@ users()
 		RESULT_PATH="$WORK/$1/results-users-$2"
 }
 
+# A base with the tests of another one has a short plan of its own.
+plain_plan()
+{
+	if is_full || [ -n "$TESTS_OF" ]; then
+		echo default
+	else
+		echo debug
+	fi
+}
+
 check_plain()
 {
 	vm_snapshot plain current "$BASE: run the tests on the plain kernel" \
-		run-plain.log
+		run-plain.log PLAN="$(plan_of "$(plain_plan)")"
 	! has_own_controls || check_controls
 	[ -n "$harness_tested" ] ||
 		tap "the harness itself" harness.log "$TOP/tests/harness.sh" \
@@ -375,38 +386,49 @@ check_full()
 	done <<< "$(controls debug)"
 }
 
-# in_background COMMAND...: what is said and counted comes with collect.
+# in_background COMMAND...: what is said and counted comes with collect. Two at a
+# time, of different bases: what one base has is not for two runs at once.
 in_background()
 {
-	collect
-	job_out=$WORK/job
-	rm -f -- "$job_out" "$job_out.counts"
-	# shellcheck disable=SC2030 # collect takes the counts
+	local out=$WORK/job-$1
+
+	while [ "${#jobs[@]}" -ge 2 ] || [[ " ${job_bases[*]} " == *" $BASE "* ]]; do
+		collect_one
+	done
+	rm -f -- "$out" "$out.counts"
+	# shellcheck disable=SC2030 # collect_one takes the counts
 	(
 		passed=0 failed=0 skipped=0
 		trap - EXIT
 		"$@"
-		echo "$passed $failed $skipped" > "$job_out.counts"
-	) > "$job_out" 2>&1 < /dev/null &
-	job=$!
+		echo "$passed $failed $skipped" > "$out.counts"
+	) > "$out" 2>&1 < /dev/null 7>&- &
+	jobs+=("$!") job_outs+=("$out") job_bases+=("$BASE")
 }
 
-collect()
+# Wait for the oldest
+collect_one()
 {
-	local p f s
+	local p f s out=${job_outs[0]}
 
-	[ -n "$job" ] || return 0
-	tail -n +1 -f --pid="$job" -- "$job_out" >&2
-	wait "$job" || :
-	job=
-	read -r p f s < "$job_out.counts" || { count_fail; return 0; }
+	tail -n +1 -f --pid="${jobs[0]}" -- "$out" >&2
+	wait "${jobs[0]}" || :
+	jobs=("${jobs[@]:1}") job_outs=("${job_outs[@]:1}") job_bases=("${job_bases[@]:1}")
+	read -r p f s < "$out.counts" || { count_fail; return 0; }
 	# shellcheck disable=SC2031
 	passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
 }
 
-stop_job()
+collect()
 {
-	[ -z "$job" ] || kill "$job" 2>/dev/null || :
+	while [ "${#jobs[@]}" -gt 0 ]; do
+		collect_one
+	done
+}
+
+stop_jobs()
+{
+	[ "${#jobs[@]}" -eq 0 ] || kill "${jobs[@]}" 2>/dev/null || :
 }
 
 # one TEXT LOG COMMAND...: a stage that counts as one
@@ -467,7 +489,7 @@ main()
 	for BASE in $BASES; do
 		(load_base) || unable
 	done
-	trap stop_job EXIT
+	trap stop_jobs EXIT
 	for BASE in $BASES; do
 		export BASE
 		check_base "$BASE"
