@@ -407,9 +407,13 @@ TEST_F(bar_perf, whole)
 	u8 *vaddr;
 	int fd;
 
-	/* The next address is one that is not aligned by luck, then. */
-	ASSERT_NE(MAP_FAILED, mmap(NULL, page_size, PROT_NONE,
-				   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+	/*
+	 * The arena and what lies next to it are aligned. Have something there
+	 * that is not, and too large to be put anywhere else.
+	 */
+	ASSERT_NE(MAP_FAILED, mmap(NULL, length + page_size, PROT_NONE,
+				   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+				   -1, 0));
 
 	for (kind = 0; kind < NR_KINDS; kind++) {
 		fd = open_kind(state, kind, length);
