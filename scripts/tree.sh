@@ -190,10 +190,29 @@ commit_index()
 		git commit-tree -F "$TMP/commit" -p "$parent" "$tree"
 }
 
-# Print the commit that the series makes of the base.
+# What the commits of the series depend on
+series_state()
+{
+	git -C "$TREE" rev-parse base
+	cat -- "$SERIES" "$TOP/scripts/tree.sh"
+	series_entries "$SERIES" | while read -r kind path; do
+		[ "$kind" = P ] || path=$TOP/$path
+		[ ! -x "$path" ] || echo "executable"
+		sha256sum -- "$path" 2>/dev/null || echo "no $path"
+	done
+}
+
+# Have refs/series/new point to what the series makes of the base.
 apply_series()
 {
-	local kind path next last patch=
+	local kind path next last patch='' state applied=$WORK/applied
+
+	state=$(series_state | sha256sum | cut -d' ' -f1)
+	if [ -f "$applied" ] && read -r next last < "$applied" &&
+	   [ "$next" = "$state" ] &&
+	   git -C "$TREE" update-ref refs/series/new "$last" 2>/dev/null; then
+		return 0
+	fi
 
 	export GIT_DIR=$TREE/.git GIT_INDEX_FILE=$TMP/index
 	last=$(git rev-parse base)
@@ -229,6 +248,7 @@ apply_series()
 			does_not_apply "$path" "$last"
 	done < "$TMP/entries"
 	git update-ref refs/series/new "$last"
+	echo "$state $last" > "$applied"
 	rm -f -- "$WORK/unapplied"
 	unset GIT_DIR GIT_INDEX_FILE
 }
