@@ -11,7 +11,7 @@ BASES ?= $(BASE)
 endif
 
 # What is not set is left to the scripts: an empty variable would be set.
-$(foreach v,BASE BASES FULL_BASES THOROUGH LINUX BUILD CACHE JOBS V FORCE DEBUG PLAN OUT \
+$(foreach v,BASE BASES DEBUG_BASES THOROUGH LINUX BUILD CACHE JOBS V FORCE DEBUG PLAN OUT \
 	REROLL SIGNOFF OFFLINE MINUTES,$(if $(filter undefined,$(origin $v)),,$(eval export $v)))
 
 help:
@@ -33,7 +33,7 @@ help:
 	@echo 'V=1            show the output of every stage'
 	@echo 'OFFLINE=1      take the sources from the cache only'
 	@echo 'DEBUG=yes, PLAN=file  for run, shell and soak; FORCE=1 for tree and refresh;'
-	@echo 'OUT, REROLL, SIGNOFF for series; BASES, FULL_BASES, THOROUGH for check;'
+	@echo 'OUT, REROLL, SIGNOFF for series; BASES, DEBUG_BASES, THOROUGH for check;'
 	@echo 'BUILD, CACHE, JOBS for all: scripts/*.sh -h explain'
 
 run:

@@ -13,12 +13,15 @@
 # bench.csv, all figures; bench.svg, how cost grows.
 #
 # Environment: BASE, LINUX, BUILD, CACHE, JOBS, V.
-# Exit status: 0 if everything was measured, whatever the figures are; 1 otherwise.
+# Exit status: 0 if everything was measured, whatever the figures are; 1 if not, or
+#   if a line of the table that has a goal, or compares with stock, has no figure.
 
 . "$(dirname -- "$0")/lib.sh"
 . "$(dirname -- "$0")/snapshots.sh"
 getopt_help "$@"
 load_base
+[ -z "$TESTS_OF" ] ||
+	die "$BASE has next to nothing of what bench measures; take BASE=$TESTS_OF"
 began=$(date +%s)
 OUT=$WORK/bench
 
@@ -66,6 +69,7 @@ write_csv()
 	done
 }
 
+# Fails if there is no figure where there must be one.
 write_table()
 {
 	awk -F '\t' -v csv="$OUT/bench.csv" '
@@ -92,11 +96,14 @@ write_table()
 			if ($2 !~ /^patched /)
 				stock = with
 		}
+		if (ratio == "" && ($3 != "-" || $2 ~ /^stock /))
+			lost = 1
 		miss = ratio == "" ? "not measured" : \
 		       $3 != "-" && ratio + 0 > $3 + 0.0005 ? "missed" : ""
 		printf "%-60s %12s %12s %8s %6s %s\n", $4, stock == "" ? "-" : stock, \
 			patched == "" ? "-" : patched, shown, $3, miss
-	}' "$TOP/scripts/bench.goals"
+	}
+	END { exit lost }' "$TOP/scripts/bench.goals"
 }
 
 # points KERNEL RUN NAME: "PARAMETER VALUE" lines, for gnuplot
@@ -182,6 +189,8 @@ STAGE_TAIL=100 stage "$BASE: count instructions, stock and patched" bench-count.
 STAGE_TAIL=100 stage "$BASE: time threads, stock and patched" bench-threads.log \
 	time_threads || exit 1
 write_csv | parameter_in_name > "$OUT/bench.csv"
-write_table | tee -- "$OUT/bench.txt"
+lost=
+write_table | tee -- "$OUT/bench.txt" || lost=yes
 stage "$BASE: draw" bench-draw.log draw || exit 1
+[ -z "$lost" ] || die "not everything was measured; logs: $OUT/*/results.ktap"
 say "$(elapsed "$began") in all; $OUT: bench.txt, bench.csv, bench.svg"

@@ -16,20 +16,26 @@
 #     they do without the series
 #   lint
 #
+# All of that takes hours. So, by default, the bases share it:
+#
+#   the first one has the plain kernel, control runs, and the programs, for a
+#     short while; the other architectures and configurations
+#   those of DEBUG_BASES have the debug kernel instead of the plain one
+#   another one has the plain kernel, and control runs
+#   what a base has in common with one in front of it is checked there only:
+#     patches, control runs
+#
+# One base alone has the plain and the debug kernel.
+#
 # What the answer is already known for (by the ids of the commits and the
 # contents of the files that went into it) is not built a second time; tests
 # run each time. The VM runs while the next thing is built.
 #
 # A base that has no tests of its own (TESTS_OF in bases/) runs those of another.
 #
-# Environment: BASES (default "7.2 7.3 6.12"); FULL_BASES (default "7.2"): for the
-#   sake of time, the other bases go without the debug kernel, the other
-#   architectures and configurations, programs that use VFIO, some of the devices
-#   that a test runs on (those of the debug kernel are left), control runs that a
-#   base which was checked before has too, and the builds of those commits whose
-#   patch is that of such a base; THOROUGH=yes: all bases are full ones, and the
-#   programs run on the stock and on the debug kernel too, and for longer;
-#   LINUX, BUILD, CACHE, JOBS, V.
+# Environment: BASES (default "7.2 7.3 6.12"); DEBUG_BASES (default "7.3");
+#   THOROUGH=yes: everything on all bases, and the programs for longer, on the
+#   stock and on the debug kernel too; LINUX, BUILD, CACHE, JOBS, V.
 # Exit status: 0 if nothing failed, 1 otherwise. The last line is
 #   "N passed, N failed, N skipped".
 
@@ -40,18 +46,18 @@ getopt_help "$@"
 [ -z "$LINUX" ] || [ ! -f "$LINUX/Makefile" ] ||
 	BASES=$(kernel_version "$LINUX")
 BASES=${BASES:-7.2 7.3 6.12}
-FULL_BASES=${FULL_BASES-7.2}
+DEBUG_BASES=${DEBUG_BASES-7.3}
 case "${THOROUGH:-no}" in
 no)	thorough= ;;
-yes)	thorough=yes FULL_BASES=$BASES ;;
+yes)	thorough=yes ;;
 *)	die "THOROUGH=$THOROUGH: yes or no" ;;
 esac
 unset PLAN DEBUG
 PARTS='drivers/vfio/ drivers/dma-buf/ drivers/iommu/iommufd/'
 passed=0 failed=0 skipped=0
-harness_tested=
 HOST_ROOT='' GUEST_PATH=''
-jobs=() job_outs=() job_bases=() checked=''
+jobs=() job_bases=() job_counts=()
+STARTED='' CHECKED=''
 began=$(date +%s)
 
 count_pass()
@@ -145,7 +151,11 @@ build_commit()
 	touches "$commit" tools include/uapi || wanted_before "$next" || return 0
 
 	# What is there may depend on files that this commit does not have.
-	rm -rf -- "$WORK/plain/selftests"
+	[ "$(git -C "$TREE" diff --name-only --diff-filter=DR \
+		"$(cat -- "$WORK/plain/selftests-of" 2>/dev/null)" "$commit" -- \
+		tools include 2>/dev/null || echo unknown)" = "" ] ||
+		rm -rf -- "$WORK/plain/selftests"
+	echo "$commit" > "$WORK/plain/selftests-of"
 	why=$(controls build | sed -n "s/^$(quote "$next")	//p")
 	if [ -n "$why" ]; then
 		harness plain QUIET= selftests > "$LOGS/control-build.log" 2>&1 && {
@@ -174,9 +184,31 @@ quote()
 	printf '%s\n' "$1" | sed 's/[]\/$*.^[]/\\&/g'
 }
 
+# What of the lists at the top this base has
+is_first()
+{
+	[ "$BASE" = "${BASES%% *}" ]
+}
+
 is_full()
 {
-	[[ " $FULL_BASES " == *" $BASE "* ]]
+	[ -n "$thorough" ] || [ "$BASES" = "$BASE" ]
+}
+
+on_debug()
+{
+	is_full || [[ " $DEBUG_BASES " == *" $BASE "* ]]
+}
+
+on_plain()
+{
+	is_full || ! on_debug || has_own_controls
+}
+
+# The tests of another base say nothing about programs.
+with_programs()
+{
+	[ -z "$TESTS_OF" ] && { is_first || [ -n "$thorough" ]; }
 }
 
 # Has this base controls that no base has which was checked before?
@@ -184,29 +216,11 @@ has_own_controls()
 {
 	local other
 
-	! is_full || return 0
+	[ -z "$thorough" ] || return 0
 	[ -f "$PATCHES/controls" ] || return 1
-	for other in $checked; do
+	for other in $CHECKED; do
 		cat -- "$TOP/patches/$other/controls"
 	done | grep -qvxF -f - <(sed -n '/^[a-z]*:/p' "$PATCHES/controls") || return 1
-}
-
-# The commits whose patches were built on another base already, from the
-# oldest on.
-shared_commits()
-{
-	local commits
-
-	is_full && return
-	mapfile -t commits <<< "$(git -C "$TREE" rev-list --reverse \
-		base..refs/series/applied)"
-	series_entries "$SERIES" | grep '^P ' | while read -r _ path; do
-		if [[ $path != "$PATCHES"/* && " $checked " == *" $(basename -- \
-		      "$(dirname -- "$path")") "* ]]; then
-			echo "${commits[0]}"
-		fi
-		commits=("${commits[@]:1}")
-	done
 }
 
 # wanted_before SUBJECT: do the controls want the tests from before this patch?
@@ -221,7 +235,7 @@ build_commits()
 	local commit next inputs stamp list shared
 
 	inputs=$(build_inputs)
-	shared=$(shared_commits | grep -vF "$(git -C "$TREE" rev-parse refs/series/applied)") || :
+	shared=$(shared_commits | grep -vxF "$(git -C "$TREE" rev-parse refs/series/applied)") || :
 	mkdir -p -- "$WORK/plain/commits"
 	list=$(git -C "$TREE" rev-list --reverse base..refs/series/applied)
 	for commit in $(git -C "$TREE" rev-parse base) $list; do
@@ -289,20 +303,29 @@ vm_snapshot()
 
 check_controls()
 {
+	local tokens plan=$WORK/plain/control.plan
+
+	tokens=$(controls kernel | cut -f 2 | tr '\n' ' ')
+	[ -n "$tokens" ] || return 0
+	# shellcheck disable=SC2086 # a list
+	control_plan plain $tokens > "$plan"
+	vm_snapshot plain stock "$BASE: control: the tests on the stock kernel" \
+		control-stock.log PLAN="$plan" \
+		RESULT_PATH="$WORK/plain/results-stock" EXPECT_FAIL="$tokens"
+}
+
+# Have build_commits left tests from before a patch?
+has_tests_before()
+{
+	has_own_controls && [ -n "$(controls tests)" ]
+}
+
+# The tests as they were built before a patch
+check_before()
+{
 	local subject tokens commit plan=$WORK/plain/control.plan
 
 	while IFS=$'\t' read -r subject tokens; do
-		[ -n "$tokens" ] || continue
-		# shellcheck disable=SC2086 # a list
-		control_plan plain $tokens > "$plan"
-		vm_snapshot plain stock "$BASE: control: the tests on the stock kernel" \
-			control-stock.log PLAN="$plan" \
-			RESULT_PATH="$WORK/plain/results-stock" EXPECT_FAIL="$tokens"
-	done <<< "$(controls kernel | awk -F'\t' '
-		{ all = all " " $2 } END { print "all\t" all }')"
-
-	while IFS=$'\t' read -r subject tokens; do
-		[ -n "$subject" ] || continue
 		commit=$(git -C "$TREE" log --format='%P	%s' base..refs/series/applied |
 			sed -n "s/	$(quote "$subject")\$//p")
 		[ -n "$commit" ] || {
@@ -342,39 +365,19 @@ users()
 		RESULT_PATH="$WORK/$1/results-users-$2"
 }
 
-# A base with the tests of another one has a short plan of its own.
-plain_plan()
-{
-	if is_full || [ -n "$TESTS_OF" ]; then
-		echo default
-	else
-		echo debug
-	fi
-}
-
 check_plain()
 {
-	vm_snapshot plain current "$BASE: run the tests on the plain kernel" \
-		run-plain.log PLAN="$(plan_of "$(plain_plan)")"
+	vm_snapshot plain current "$BASE: run the tests on the plain kernel" run-plain.log
 	! has_own_controls || check_controls
-	[ -n "$harness_tested" ] ||
-		tap "the harness itself" harness.log "$TOP/tests/harness.sh" \
-			"$WORK/plain/kernel/arch/x86/boot/bzImage"
+	! is_first || tap "the harness itself" harness.log "$TOP/tests/harness.sh" \
+		"$WORK/plain/kernel/arch/x86/boot/bzImage"
 }
 
-# What is for full bases only; it takes longer to build than what check_plain runs.
-check_full()
+check_debug()
 {
 	local subject tokens splat plan=$WORK/debug/control.plan
 
-	users plain current "$BASE: QEMU and DPDK on the plain kernel" \
-		run-users.log "$([ -n "$thorough" ] && echo users || echo users-short)"
-	[ -z "$thorough" ] || users plain stock "$BASE: QEMU and DPDK on the stock kernel" \
-		run-users-stock.log users-short
-	vm_snapshot debug current "$BASE: run the tests on the debug kernel" \
-		run-debug.log
-	[ -z "$thorough" ] || users debug current "$BASE: QEMU and DPDK on the debug kernel" \
-		run-users-debug.log users-short
+	vm_snapshot debug current "$BASE: run the tests on the debug kernel" run-debug.log
 	while IFS=$'\t' read -r subject tokens; do
 		[ -n "$subject" ] || continue
 		splat=${tokens#*| } tokens=${tokens%%|*}
@@ -386,37 +389,65 @@ check_full()
 	done <<< "$(controls debug)"
 }
 
-# in_background COMMAND...: what is said and counted comes with collect. Two at a
-# time, of different bases: what one base has is not for two runs at once.
+check_programs()
+{
+	if [ -z "$thorough" ]; then
+		users plain current "$BASE: QEMU and DPDK on the plain kernel" \
+			run-users.log users-short
+		return
+	fi
+	users plain current "$BASE: QEMU and DPDK on the plain kernel" run-users.log users
+	users plain stock "$BASE: QEMU and DPDK on the stock kernel" \
+		run-users-stock.log users
+	users debug current "$BASE: QEMU and DPDK on the debug kernel" \
+		run-users-debug.log users
+}
+
+check_rest()
+{
+	[ ! -d "$WORK/debug/current" ] || check_debug
+	! with_programs || check_programs
+}
+
+# in_background COMMAND...: two at a time, of different bases: what one base has
+# is not for two runs at once. Not on a terminal, where each would write into
+# the line of the other.
 in_background()
 {
-	local out=$WORK/job-$1
-
 	while [ "${#jobs[@]}" -ge 2 ] || [[ " ${job_bases[*]} " == *" $BASE "* ]]; do
 		collect_one
 	done
-	rm -f -- "$out" "$out.counts"
+	job_counts+=("$WORK/job-$1")
+	rm -f -- "$WORK/job-$1"
 	# shellcheck disable=SC2030 # collect_one takes the counts
 	(
 		passed=0 failed=0 skipped=0
 		trap - EXIT
 		"$@"
-		echo "$passed $failed $skipped" > "$out.counts"
-	) > "$out" 2>&1 < /dev/null 7>&- &
-	jobs+=("$!") job_outs+=("$out") job_bases+=("$BASE")
+		echo "$passed $failed $skipped" > "$WORK/job-$1"
+	) > >(cat >&2) 2>&1 < /dev/null 7>&- &
+	jobs+=("$!") job_bases+=("$BASE")
 }
 
-# Wait for the oldest
+# Wait for the first that ends
 collect_one()
 {
-	local p f s out=${job_outs[0]}
+	local p f s i ended=
 
-	tail -n +1 -f --pid="${jobs[0]}" -- "$out" >&2
-	wait "${jobs[0]}" || :
-	jobs=("${jobs[@]:1}") job_outs=("${job_outs[@]:1}") job_bases=("${job_bases[@]:1}")
-	read -r p f s < "$out.counts" || { count_fail; return 0; }
-	# shellcheck disable=SC2031
-	passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+	wait -n -p ended "${jobs[@]}" || :
+	for i in "${!jobs[@]}"; do
+		[ "${jobs[i]}" = "$ended" ] || continue
+		if read -r p f s < "${job_counts[i]}"; then
+			# shellcheck disable=SC2031
+			passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+		else
+			count_fail
+		fi
+		unset "jobs[i]" "job_counts[i]" "job_bases[i]"
+		jobs=("${jobs[@]}") job_counts=("${job_counts[@]}") job_bases=("${job_bases[@]}")
+		return 0
+	done
+	die "a job is lost"
 }
 
 collect()
@@ -442,37 +473,62 @@ one()
 	fi
 }
 
-check_base()
+# What runs in the VM, first: it takes longer than what is built meanwhile.
+start_base()
 {
-	BASE=$1
 	load_base
 	lock_builds
 	borrow_tests || { count_fail; return; }
 	lay_out series || { count_fail; return; }
 	one "$BASE: the controls name patches of the series" controls.log check_subjects || return 0
-	! has_own_controls || stock plain || { count_fail; return; }
-	lay_out series || { count_fail; return; }
-	one "$BASE: build commit by commit: $PARTS" commits.log build_commits || return 0
-	sed -n 's/^control: /        &/p' "$LOGS/commits.log" >&2
-	{ build_kernel plain && snapshot plain current; } || { count_fail; return; }
-	in_background check_plain
-	harness_tested=yes
-
-	# A base whose tests are another one's is not tried with the programs
-	HOST_ROOT=
-	{ [ -n "$TESTS_OF" ] || ! is_full; } || get_guest_root ||
-		{ HOST_ROOT=; count_fail; }
-	if is_full; then
-		if stock debug && lay_out series && build_kernel debug &&
-		   snapshot debug current; then
-			in_background check_full
+	if on_plain; then
+		if { ! has_own_controls || stock plain; } &&
+		   lay_out series && build_kernel plain && snapshot plain current; then
+			in_background check_plain
 		else
 			count_fail
 		fi
 	fi
-	! is_full || one "$BASE: build for other architectures and configurations" \
-		matrix.log "$TOP/scripts/matrix.sh" || :
-	one "$BASE: lint" lint.log "$TOP/scripts/lint.sh" || :
+	if on_debug; then
+		if { [ -z "$(controls debug)" ] || stock debug; } &&
+		   lay_out series && build_kernel debug && snapshot debug current; then
+			on_plain || in_background check_debug
+		else
+			count_fail
+		fi
+	fi
+	STARTED+=" $BASE"
+	CHECKED+=" $BASE"
+}
+
+finish_base()
+{
+	local parts=() names=()
+
+	load_base
+	lock_builds
+	lay_out series || { count_fail; return; }
+	HOST_ROOT=
+	if with_programs; then
+		get_guest_root || { HOST_ROOT=; count_fail; }
+		on_debug || in_background check_programs
+	fi
+	one "$BASE: build commit by commit: $PARTS" commits.log build_commits || return 0
+	sed -n 's/^control: /        &/p' "$LOGS/commits.log" >&2
+	if is_full || is_first; then
+		# What the others are like as well
+		is_full || names=(no-export i386 arm64 samples)
+		one "$BASE: build for other architectures and configurations" \
+			matrix.log "$TOP/scripts/matrix.sh" "${names[@]}" || :
+	elif [ -n "$(shared_commits)" ]; then
+		parts=(patches kernel-doc)
+	else
+		parts=(patches objects modules kernel-doc)
+	fi
+	one "$BASE: lint" lint.log "$TOP/scripts/lint.sh" "${parts[@]}" || :
+	# What would have had to wait for check_plain
+	! { on_plain && on_debug; } || in_background check_rest
+	CHECKED+=" $BASE"
 }
 
 unable()
@@ -490,13 +546,23 @@ main()
 		(load_base) || unable
 	done
 	trap stop_jobs EXIT
+	export BASE CHECKED
 	for BASE in $BASES; do
-		export BASE
-		check_base "$BASE"
-		checked+=" $BASE"
+		start_base
+	done
+	# What was checked of another base is that of the bases in front.
+	CHECKED=
+	for BASE in $STARTED; do
+		finish_base
 	done
 	# Last, when the sources of all bases are in the cache.
 	tap "the scripts themselves" tooling.log "$TOP/tests/tooling.sh"
+	CHECKED=
+	for BASE in $STARTED; do
+		load_base
+		! has_tests_before || in_background check_before
+		CHECKED+=" $BASE"
+	done
 	collect
 	say "$(elapsed "$began") in all"
 	printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"

@@ -42,10 +42,6 @@ unpack()
 		mkdir -p -- "$1/usr/$dir"
 		ln -s -- "usr/$dir" "$1/$dir"
 	done
-	# What the VM mounts there, and the share is read-only.
-	for dir in dev proc sys tmp run tests guest; do
-		mkdir -p -- "$1/$dir"
-	done
 	for deb in "$2"/*.deb; do
 		dpkg-deb --fsys-tarfile "$deb" |
 			tar -x --keep-directory-symlink --no-same-owner -C "$1" \
@@ -65,13 +61,13 @@ main()
 	apt_setup "apt-$GUEST_SUITE" "$GUEST_SUITE" ||
 		die "no archive to get packages of $GUEST_SUITE from"
 	libraries=$(apt-cache "${APT[@]}" depends --important "$TESTPMD" 2>/dev/null |
-		awk '$1 == "Depends:" && $2 ~ /^(lib|zlib)/ && $2 !~ /-dev$/ { print $2 }')
+		awk '$1 == "Depends:" && $2 ~ /^(lib|zlib)/ && $2 !~ /-dev$/ { print $2 }') || :
 	# shellcheck disable=SC2086 # lists
 	closure=$(apt-get "${APT[@]}" -s -y --no-install-recommends install \
 		$PACKAGES $libraries 2>/dev/null |
-		awk '$1 == "Inst" { print $2 }' | sort -u)
+		awk '$1 == "Inst" { print $2 }' | sort -u) || :
 	{ [ -n "$libraries" ] && [ -n "$closure" ]; } ||
-		die "the archive has no $GUEST_SUITE, or not all of $PACKAGES $TESTPMD"
+		die "the archive has no $GUEST_SUITE, or not all of ${PACKAGES//[$'\n\t']/ } $TESTPMD"
 	need_space "$CACHE" 1000 "unpacking QEMU and DPDK"
 	rm -rf -- "$TMP"
 	mkdir -p -- "$TMP/debs"

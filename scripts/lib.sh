@@ -197,6 +197,9 @@ stage()
 		return 0
 	fi
 	say "FAILED after $(elapsed "$start"): $text"
+	# What it is about may be far above the end.
+	grep -E '^(FAILED|FINDING|not ok|error)\>' "$log" | head -n 15 |
+		sed 's/^/    > /' >&2 || :
 	sed 's/^/    | /' "$log" | tail -n "${STAGE_TAIL:-40}" >&2
 	say "    the whole log: $log"
 	return "$status"
@@ -213,6 +216,24 @@ series_entries()
 			sub(/\/[^\/]+\/\.\.\//, "/", path)
 			print "P " path
 		}' "$1"
+}
+
+# The commits whose patch is that of a base in CHECKED, where it has been looked
+# at, unless everything is looked at again.
+shared_commits()
+{
+	local commits path
+
+	[ "${THOROUGH:-no}" = no ] || return 0
+	mapfile -t commits <<< "$(git -C "$TREE" rev-list --reverse \
+		base..refs/series/applied)"
+	series_entries "$SERIES" | sed -n 's/^P //p' | while read -r path; do
+		if [[ $path != "$PATCHES"/* && " ${CHECKED:-} " == *" $(basename -- \
+		      "$(dirname -- "$path")") "* ]]; then
+			echo "${commits[0]}"
+		fi
+		commits=("${commits[@]:1}")
+	done
 }
 
 # x.y of the kernel tree in DIRECTORY

@@ -1,26 +1,27 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# usage: BASE=x.y lint.sh
+# usage: BASE=x.y lint.sh [PART]...
 #
-# No findings from any of these:
+# No findings from any of these, or from the PARTs that are asked for:
 #
-#   checkpatch --strict   on every commit of the series, without
+#   patches: checkpatch --strict on every commit of the series, without
 #       NO_AUTHOR_SIGN_OFF etc.: the stored patches are not signed off
 #       FILE_PATH_CHANGES: MAINTAINERS covers the directories already
 #       UNKNOWN_COMMIT_ID: a base is a source package, without history
 #       the checks of the tree: SPDX tags need a Python module of their own
-#   sparse, W=1           on the C files of drivers and lib that the
+#   objects, modules: sparse, W=1 on the C files of drivers and lib that the
 #       series touches, and the test modules; what runs in user space is built
 #       with -Wall -Werror by its own Makefiles
-#   kernel-doc            on the files that it touches: nothing that the base
-#       does not have
-#   sphinx                on the documents that it brings in
-#   ShellCheck            on all shell scripts
-#   and: every file here that lies at a path of the kernel is brought in by
+#   kernel-doc: on the files that it touches: nothing that the base does not
+#       have
+#   docs: sphinx on the documents that it brings in
+#   scripts: ShellCheck on all shell scripts
+#   files: every file here that lies at a path of the kernel is brought in by
 #       some patch, and no stored patch is signed off.
 #
-# Environment: BASE, LINUX, BUILD, CACHE, JOBS.
+# Environment: BASE; CHECKED, bases whose patches need not be looked at again;
+#   LINUX, BUILD, CACHE, JOBS.
 # Exit status: 0 if there are none, 1 otherwise.
 
 . "$(dirname -- "$0")/lib.sh"
@@ -48,9 +49,11 @@ KNOWN_STYLE='/trace\.h:[0-9]+: CHECK:(PARENTHESIS_ALIGNMENT|OPEN_ENDED_LINE):|'\
 
 lint_patches()
 {
-	local commit out
+	local commit out shared
 
+	shared=$(shared_commits)
 	for commit in $(git -C "$TREE" rev-list --reverse base..refs/series/applied); do
+		! grep -qxF "$commit" <<< "$shared" || continue
 		out=$(cd -- "$TREE" && scripts/checkpatch.pl --strict \
 			--no-signoff --no-tree --quiet --show-types --terse --showfile \
 			--ignore FILE_PATH_CHANGES,UNKNOWN_COMMIT_ID \
@@ -59,7 +62,6 @@ lint_patches()
 		finding "checkpatch: $(git -C "$TREE" log -1 --format='%h %s' "$commit")"
 		printf '%s\n' "$out"
 	done
-	! grep -ls '^Signed-off-by:' "$TOP"/patches/*/*.patch || finding "signed off"
 }
 
 # look LOG DIRECTORY ARGUMENT...: compile sources in DIRECTORY with W=1 under
@@ -206,16 +208,18 @@ lint_files()
 		grep -qxF -- "	$path" "$TOP"/patches/*/series ||
 			echo "$path"
 	done | grep . && finding "no patch brings these in"
-	return 0
+	! grep -ls '^Signed-off-by:' "$TOP"/patches/*/*.patch || finding "signed off"
 }
 
+PARTS='patches objects modules kernel-doc docs scripts files'
+for part; do
+	[[ " $PARTS " == *" $part "* ]] || die "no part $part; there is: $PARTS"
+done
 "$TOP/scripts/deps.sh" check
 "$TOP/scripts/tree.sh"
-lint_patches
-lint_objects
-lint_modules
-lint_kernel_doc
-lint_docs
-lint_scripts
-lint_files
+# shellcheck disable=SC2086 # a list
+[ $# -gt 0 ] || set -- $PARTS
+for part; do
+	"lint_${part//-/_}"
+done
 exit "$bad"

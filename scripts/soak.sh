@@ -6,7 +6,8 @@
 # Build as "make run" does, and run a plan again and again, in a VM that is
 # booted anew each time. It ends with the first run that is not good, whose
 # results are left where it says, or when the time is over: no run is begun
-# after it, and the last one has as long as its plan takes.
+# after it, and the last one has as long as its plan takes. A base without tests
+# (TESTS_OF in bases/) runs those of another one, by a plan of its own.
 #
 # Environment: BASE, LINUX, BUILD, CACHE, JOBS, V; MINUTES (default 60);
 #   PLAN (default soak); DEBUG=yes for the kernel with lockdep and KASAN.
@@ -25,6 +26,7 @@ choose_plan soak
 
 "$TOP/scripts/deps.sh" run || exit 1
 lock_builds
+borrow_tests || exit 1
 lay_out_unless_changed || exit 1
 build_kernel "$variant" || exit 1
 build_users || exit 1

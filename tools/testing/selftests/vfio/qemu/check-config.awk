@@ -8,7 +8,8 @@
 #
 # The last fragment that names a symbol decides.  "# CONFIG_X is absent", with
 # anything after it, says that this kernel has no such symbol, which is wrong
-# where kconfig knows it.  Exit code 0 if .config has it all; 1 otherwise, with
+# where kconfig knows it.  "# CONFIG_X may be absent" says that not all kernels
+# have it, and that nothing is lost where they do not.  Exit code 0 if .config has it all; 1 otherwise, with
 # one line for each symbol that is missing.
 
 FNR == 1 {
@@ -29,6 +30,10 @@ FNR == 1 {
 
 !config && /^# CONFIG_[A-Za-z0-9_]+ is absent/ {
 	set($2, "absent")
+}
+
+!config && /^# CONFIG_[A-Za-z0-9_]+ may be absent/ {
+	optional[$2] = 1
 }
 
 function set(symbol, value)
@@ -54,7 +59,7 @@ END {
 			value = s in got ? got[s] : "absent"
 		else
 			value = s in got ? got[s] : want[s] == "\"\"" ? want[s] : "n"
-		if (value == want[s])
+		if (value == want[s] || s in optional && !(s in got))
 			continue
 		printf "%s: %s wants %s, .config has %s\n",
 		       s, from[s], want[s], value
