@@ -438,6 +438,26 @@ TEST_F(revoke, d3hot)
 	expect_restored(_metadata, &self->view);
 }
 
+/* VFs are enabled in D0, and what D3hot has taken away is to be had again. */
+TEST_F(revoke, sriov)
+{
+	const char *bdf = device_bdfs[0];
+
+	if (__sysfs_write(bdf, "sriov_drivers_autoprobe", "0"))
+		SKIP(return, "%s has no SR-IOV\n", bdf);
+
+	ASSERT_EQ(0, __vfio_pci_power_state_set(self->device, 3));
+	expect_revoked(_metadata, &self->view);
+
+	ASSERT_EQ(0, __sysfs_write(bdf, "sriov_numvfs", "1"));
+	EXPECT_EQ(0, vfio_pci_power_state_get(self->device));
+	expect_restored(_metadata, &self->view);
+
+	ASSERT_EQ(0, __sysfs_write(bdf, "sriov_numvfs", "0"));
+	ASSERT_EQ(0, __sysfs_write(bdf, "sriov_drivers_autoprobe", "1"));
+	expect_established(_metadata, &self->view);
+}
+
 /* A reset brings it to D0, and what could not be reached in D3 can be then. */
 TEST_F(revoke, d3hot_reset)
 {
