@@ -132,7 +132,8 @@ elapsed()
 STAGE_PID=
 stage_interrupt()
 {
-	trap - INT TERM HUP
+	# A second signal would end this before it has ended what runs.
+	trap '' INT TERM HUP
 	[ -z "$STAGE_PID" ] || kill -- "-$STAGE_PID" 2>/dev/null || :
 	exit 130
 }
