@@ -123,6 +123,13 @@ int main(int argc, char **argv)
 		reboot(LINUX_REBOOT_CMD_HALT);
 	} else if (!strcmp(name, "forge_test")) {
 		forge();
+	} else if (!strcmp(name, "vfio_guest_test")) {
+		/* What is the host's, by a link as well, and what is the VM's */
+		if (chroot("/host") || chdir("/") ||
+		    access("/usr/bin/hello", F_OK) || access("/bin/hello", F_OK) ||
+		    access("/guest/vmlinux", F_OK) || access("/proc/1/stat", F_OK))
+			return 1;
+		return open("/usr/bin/hello", O_WRONLY) >= 0;
 	}
 	return argc < 1;
 }
@@ -213,6 +220,31 @@ skipped_everywhere()
 	FRAGMENTS='debug.config odd.config' EXPECT_FAIL=$ALL_FAIL fails verdict fail
 	says '^FAILED: skip_test was skipped everywhere'
 	sed -i '$d' "$T/qemu/known-skips"
+}
+
+# A test of the directory "users" is not taken for another one there.
+users_skipped()
+{
+	booted fail
+	mkdir -p -- "$T/users"
+	cp -- "$T/fail/console.log" "$T/users/"
+	sed 's,^\(ok [0-9]* \)\(pass\|skip\)_test,\1users/\2_test,' \
+		"$T/fail/results.ktap" > "$T/users/results.ktap"
+	EXPECT_FAIL=$ALL_FAIL fails verdict users
+	says '^FAILED: users/skip_test was skipped everywhere \(no such thing here\), known-skips does not list it'
+	same 'what is wrong' "$(grep -c '^FAILED' "$T/out")" 1
+	echo 'skip_test	nothing here has it' >> "$T/qemu/known-skips"
+	EXPECT_FAIL=$ALL_FAIL fails verdict users
+	says '^FAILED: users/skip_test was skipped everywhere'
+	sed -i '$d' "$T/qemu/known-skips"
+	echo 'users/skip_test	nothing here has it' >> "$T/qemu/known-skips"
+	EXPECT_FAIL=$ALL_FAIL works verdict users
+	says '^skipped everywhere: users/skip_test \(known:[[:space:]]*nothing here has it\)'
+	sed -i '$d' "$T/qemu/known-skips"
+	# It was not skipped under another name.
+	sed -i 's|users/pass_test/again|users/skip_test/again|' "$T/users/results.ktap"
+	EXPECT_FAIL=$ALL_FAIL works verdict users
+	says_not 'skipped everywhere'
 }
 
 expect_fail()
@@ -425,7 +457,27 @@ bad_plan()
 	says '^FAILED: Bail out! plan: cannot parse "jump'
 }
 
+# The root of some distribution: there is no place in it for what is the VM's.
+host_root()
+{
+	mkdir -p -- "$T/root/usr/bin" "$T/guest/tests"
+	ln -s -- usr/bin "$T/root/bin"
+	touch -- "$T/root/usr/bin/hello" "$T/guest/vmlinux" "$T/guest/initrd"
+	ln -- "$T/tests/pass_test" "$T/guest/tests/vfio_guest_test"
+	ln -- "$T/tests/pass_test" "$T/guest/tests/vfio_testpmd_test"
+	echo 'run users/vfio_guest_test none' > "$T/in"
+	works vm host HOST_ROOT="$T/root" GUEST_PATH="$T/guest" < "$T/in"
+	says '^ok 1 users/vfio_guest_test' '^1 passed, 0 failed, 0 skipped$'
+}
+
 # --- configuration ---
+
+no_kernel()
+{
+	fails make -C "$T/qemu" KERNEL_PATH="$T" kernel
+	says "\\*\\*\\* $T is no kernel source: set KERNEL_PATH"
+	works make -C "$T/qemu" KERNEL_PATH="$T" help
+}
 
 check_config()
 {
@@ -491,6 +543,7 @@ kasan_lost()
 t 'tests that fail' tests_fail
 t 'a test that hangs is killed at its limit' test_hangs
 t 'a test that skips everywhere is named' skipped_everywhere
+t 'a test of programs of the host that skips everywhere is named' users_skipped
 t 'EXPECT_FAIL: exactly what is listed fails' expect_fail
 t 'truncated results' truncated
 t 'a VM that does not end by itself' bad_status
@@ -502,6 +555,8 @@ t 'a guest that hangs is ended at the limit' guest_hangs
 t 'a device that cannot be bound to vfio-pci' not_bound
 t 'QEMU that does not start' qemu_does_not_start
 t 'a plan that is wrong' bad_plan
+t 'a HOST_ROOT without /guest' host_root
+t 'a KERNEL_PATH that is no kernel' no_kernel
 t 'a configuration symbol that gets lost' symbol_lost
 t 'a symbol that this kernel is said not to have' symbol_absent
 t 'KASAN that gets lost to SLUB_TINY' kasan_lost

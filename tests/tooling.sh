@@ -318,6 +318,8 @@ tests_of()
 	echo TESTS_OF=7.3 >> "$R/bases/7.2"
 	fails "$R/scripts/tests.sh"
 	says '^error: 7\.2 has no selftests, it runs those of 7\.3'
+	fails make -C "$R" bench
+	says '^error: 7\.2 has next to nothing of what bench measures; take BASE=7\.3'
 }
 
 unknown_target()
@@ -333,13 +335,23 @@ help_of_scripts()
 	local script
 
 	use_repo
-	for script in fetch tree refresh series run tests soak deps guest-root; do
+	for script in fetch tree refresh series run check lint matrix bench tests soak \
+		      deps guest-root; do
 		works "$R/scripts/$script.sh" -h
 		says "^usage: .*$script\.sh" 'Exit status'
 		says_not '^#!'
 		fails "$R/scripts/$script.sh" --nonsense
 		says "^usage: .*$script\.sh"
 	done
+}
+
+# Programs for the VM that the archive does not have
+no_programs()
+{
+	use_repo
+	use_cache
+	FAKE_APT=off fails "$R/scripts/guest-root.sh"
+	says '^error: the archive has no trixie, or not all of qemu-system-x86 .*dpdk-dev$'
 }
 
 # --- cases: fetch ---
@@ -1290,6 +1302,8 @@ t 'an unknown BASE gets the list of bases' unknown_base
 t 'a base that runs the tests of another one' tests_of
 t 'an unknown target gets the list of targets' unknown_target
 t 'every script explains itself with -h and refuses other options' help_of_scripts
+
+t 'guest-root: packages that the archive does not have' no_programs
 
 t 'fetch: the same commit again, with no network' fetch_twice
 t 'fetch: three calls at once download once' fetch_at_once

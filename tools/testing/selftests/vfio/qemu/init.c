@@ -217,34 +217,81 @@ static void mount_filesystems(void)
 	}
 }
 
+static void bind_mount(const char *from, const char *to)
+{
+	mkdir(to, 0755);
+	if (mount(from, to, NULL, MS_BIND | MS_REC, NULL))
+		die("mount %s: %s", to, strerror(errno));
+}
+
+/* What a root directory has: "bin" is a link where /usr is merged. */
+static void copy_entry(const char *from, const char *to)
+{
+	char target[PATH_MAX];
+	struct stat st;
+	ssize_t len;
+
+	/* Not for us to see, or gone */
+	if (lstat(from, &st))
+		return;
+
+	if (S_ISDIR(st.st_mode)) {
+		bind_mount(from, to);
+	} else if (S_ISLNK(st.st_mode)) {
+		len = readlink(from, target, sizeof(target) - 1);
+		target[len < 0 ? 0 : len] = '\0';
+		if (symlink(target, to))
+			die("%s -> %s: %s", to, target, strerror(errno));
+	}
+}
+
 /*
- * The programs of the host's that the VM may have, and in there what belongs to
- * the VM, so that they can be run with a chroot().
+ * The programs of the host's that the VM may have, and beside them what belongs
+ * to the VM, so that they can be run with a chroot().  The share is any root
+ * directory, and read-only: it need not have a place for what is not in it.
  */
 static void mount_host(void)
 {
-	static const char * const dirs[] = {
-		"/dev", "/proc", "/sys", "/tmp", "/run", "/guest",
+	static const char * const ours[] = {
+		"dev", "proc", "sys", "tmp", "run", "guest",
 	};
-	char *path;
+	char *from, *to;
+	struct dirent *d;
 	size_t i;
+	DIR *dir;
 
-	mkdir("/host", 0755);
+	mkdir("/share", 0755);
 	/* Read-only: nothing has to be asked for twice. */
-	if (mount("host", "/host", "9p", MS_RDONLY,
+	if (mount("host", "/share", "9p", MS_RDONLY,
 		  "trans=virtio,version=9p2000.L,cache=loose,msize=262144")) {
 		/* There is none, or the kernel has no driver for it. */
 		if (errno == ENOENT || errno == ENODEV)
 			return;
-		die("mount /host: %s", strerror(errno));
+		die("mount /share: %s", strerror(errno));
 	}
 
-	for (i = 0; i < ARRAY_SIZE(dirs); i++) {
-		path = format("/host%s", dirs[i]);
-		if (mount(dirs[i], path, NULL, MS_BIND | MS_REC, NULL))
-			die("mount %s: %s", path, strerror(errno));
-		free(path);
+	mkdir("/host", 0755);
+	for (i = 0; i < ARRAY_SIZE(ours); i++) {
+		from = format("/%s", ours[i]);
+		to = format("/host/%s", ours[i]);
+		bind_mount(from, to);
+		free(from);
+		free(to);
 	}
+
+	dir = opendir("/share");
+	if (!dir)
+		die("/share: %s", strerror(errno));
+	while ((d = readdir(dir))) {
+		from = format("/share/%s", d->d_name);
+		to = format("/host/%s", d->d_name);
+		/* Neither "." and ".." nor what is ours */
+		if (access(to, F_OK))
+			copy_entry(from, to);
+		free(from);
+		free(to);
+	}
+	closedir(dir);
 }
 
 static void set_sysctls(void)

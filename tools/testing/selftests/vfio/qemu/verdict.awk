@@ -76,6 +76,15 @@ function name_of(line)
 	return line
 }
 
+# TEST of TEST[/AS][@DEVICE]; those in the directory "users" are called by it.
+function test_of(name,	dir)
+{
+	sub(/@.*/, "", name)
+	dir = sub(/^users\//, "", name) ? "users/" : ""
+	sub(/\/.*/, "", name)
+	return dir name
+}
+
 # Of "unless=FRAGMENT": is the kernel built with it?
 function is_excepted(word)
 {
@@ -120,8 +129,7 @@ function judge_test(ok, name, skip, line,	i, failed)
 function judge(name, case, ok, skip, text,	id, key, token)
 {
 	id = name (case == "" ? "" : ":" case)
-	key = name
-	sub(/[@\/].*/, "", key)
+	key = test_of(name)
 	if (case != "") {
 		ran[key] = 1
 		key = key ":" case
