@@ -45,6 +45,7 @@
 
 #include <linux/limits.h>
 #include <linux/membarrier.h>
+#include <linux/pci_regs.h>
 #include <linux/sizes.h>
 #include <linux/vfio.h>
 
@@ -379,6 +380,62 @@ TEST_F(revoke, flr)
 
 	expect_restored(_metadata, &self->view);
 	try_reset(_metadata, &self->view, do_flr);
+}
+
+struct reset_loop {
+	struct view *view;
+	int ret;
+	bool stop;
+};
+
+static void *reset_loop_thread(void *arg)
+{
+	struct reset_loop *loop = arg;
+
+	while (!loop->ret && !__atomic_load_n(&loop->stop, __ATOMIC_ACQUIRE))
+		loop->ret = do_device_reset(loop->view);
+
+	return NULL;
+}
+
+/*
+ * A user waits for the end of a reset, a copy that the kernel makes for one does
+ * not: that may hold what the reset has to take.
+ */
+TEST_F(revoke, reset_copy)
+{
+	struct reset_loop loop = { .view = &self->view };
+	time_t end = now() + LIMIT_SECONDS;
+	bool failed = false;
+	int fds[2], ret;
+	pthread_t thread;
+	u32 val;
+
+	if (variant->way == IMPORTER)
+		return;
+	if (do_device_reset(&self->view))
+		SKIP(return, "%s cannot be reset\n", device_bdfs[0]);
+
+	ASSERT_EQ(0, pipe(fds));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, reset_loop_thread, &loop));
+	while (!failed && now() < end) {
+		ret = write(fds[1], self->view.vaddr, sizeof(val));
+		failed = ret < 0;
+		if (failed) {
+			EXPECT_EQ(EFAULT, errno);
+		} else {
+			ASSERT_EQ(sizeof(val), ret);
+			ASSERT_EQ(ret, read(fds[0], &val, sizeof(val)));
+		}
+	}
+	EXPECT_TRUE(failed);
+
+	__atomic_store_n(&loop.stop, true, __ATOMIC_RELEASE);
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+	ASSERT_EQ(0, loop.ret);
+	EXPECT_EQ(sizeof(val), write(fds[1], self->view.vaddr, sizeof(val)));
+	ASSERT_EQ(0, close(fds[0]));
+	ASSERT_EQ(0, close(fds[1]));
 }
 
 /* Several in a row, none of which may spoil the next. */
@@ -1693,31 +1750,56 @@ TEST_F(revoke_set, reset_while_closing)
 
 /*
  * An error that is not recovered from, because there is a device below the same
- * port that has no driver. Nothing is reset then, until somebody does it.
+ * port that has no driver. Its config space is put back here: if the error is
+ * fatal, the link is reset, and nobody else does it.
  */
-static bool error_fail(struct __test_metadata *_metadata, struct view *views,
-		       struct vfio_pci_device **mate)
+static bool error_fail(struct __test_metadata *_metadata,
+		       struct vfio_pci_device **mate, bool fatal)
 {
-	int uevents = uevent_open(), ret, way;
+	int uevents = uevent_open(), ret, fd;
+	char config[PCI_STD_HEADER_SIZEOF];
+	char path[PATH_MAX];
+	const int bars = PCI_BASE_ADDRESS_0;
 
 	vfio_pci_device_cleanup(*mate);
 	*mate = NULL;
 	ASSERT_EQ(0, __sysfs_write(device_bdfs[1], "driver/unbind",
 				   device_bdfs[1]));
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/config", device_bdfs[1]);
+	fd = open(path, O_RDWR);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(sizeof(config), pread(fd, config, sizeof(config), 0));
 
-	ret = __port_error_inject(device_bdfs[0], false);
+	ret = __port_error_inject(device_bdfs[0], fatal);
 	if (!ret)
 		EXPECT_TRUE(uevent_get(uevents, device_bdfs[0], ERROR_FAILED,
 				       LIMIT_SECONDS * 1000));
+
+	EXPECT_EQ(sizeof(config) - bars,
+		  pwrite(fd, config + bars, sizeof(config) - bars, bars));
+	EXPECT_EQ(2, pwrite(fd, config + PCI_COMMAND, 2, PCI_COMMAND));
+	ASSERT_EQ(0, close(fd));
 	sysfs_driver_set(device_bdfs[1], device_driver);
 	ASSERT_EQ(0, close(uevents));
 	if (ret)
 		SKIP(return false, "No error of a port above %s: %s\n", device_bdfs[0],
 		     strerror(-ret));
 
+	return true;
+}
+
+/* The link was reset, and what is behind it is gone until somebody resets it. */
+static bool error_fail_fatal(struct __test_metadata *_metadata, struct view *views,
+			     struct vfio_pci_device **mate)
+{
+	int way;
+
+	if (!error_fail(_metadata, mate, true))
+		return false;
+
 	for (way = DEVICE_FD; way <= IMPORTER; way++)
 		expect_revoked_soon(_metadata, &views[way]);
-	/* Decoding is on already, and no way out. */
+	/* To turn decoding on is no way out. */
 	vfio_pci_decode_set(views->device, true);
 	for (way = DEVICE_FD; way <= IMPORTER; way++)
 		expect_revoked(_metadata, &views[way]);
@@ -1732,7 +1814,7 @@ TEST_F(revoke_set, error_fails)
 
 	view_unuse(&self->view[1][DEVICE_FD]);
 	for (i = 0; i < ARRAY_SIZE(resets); i++) {
-		if (!error_fail(_metadata, self->view[0], &self->device[1]))
+		if (!error_fail_fatal(_metadata, self->view[0], &self->device[1]))
 			return;
 		ASSERT_EQ(0, resets[i](&self->view[0][0]));
 		for (way = DEVICE_FD; way <= IMPORTER; way++)
@@ -1746,7 +1828,7 @@ TEST_F(revoke_set, error_fails_close)
 	struct view *view = &self->view[0][EXPORTED];
 
 	view_unuse(&self->view[1][DEVICE_FD]);
-	if (!error_fail(_metadata, self->view[0], &self->device[1]))
+	if (!error_fail_fatal(_metadata, self->view[0], &self->device[1]))
 		return;
 	view_unuse(&self->view[0][DEVICE_FD]);
 	try_close(_metadata, view);
@@ -1755,6 +1837,18 @@ TEST_F(revoke_set, error_fails_close)
 	view_export(view);
 	ASSERT_EQ(0, view_use(view));
 	expect_restored(_metadata, view);
+}
+
+/* Nothing is reset for an error that is not fatal, and all goes on as before. */
+TEST_F(revoke_set, error_fails_not_fatal)
+{
+	int way;
+
+	view_unuse(&self->view[1][DEVICE_FD]);
+	if (!error_fail(_metadata, &self->device[1], false))
+		return;
+	for (way = DEVICE_FD; way <= IMPORTER; way++)
+		expect_established(_metadata, &self->view[0][way]);
 }
 
 /* D15: an importer that is told to let go can still reach the device. */
