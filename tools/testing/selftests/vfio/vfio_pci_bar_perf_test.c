@@ -8,22 +8,25 @@
  * give the same figures, so that kernels can be compared. The names:
  *
  *   open, close, export   of a device, of a buffer of one page
- *   mmap.*, munmap.*      of one page; "first" when nothing else of the BAR is
- *                         mapped
+ *   mmap.*, munmap.*      of one page; "first" and "last" when nothing else of
+ *                         the BAR is mapped
  *   fault.SIZE.KIND       one fault that maps a page of SIZE, on average
  *   ranges.N              one fault of a page in a buffer of N scattered ranges
  *   whole.KIND.*          of 1 GiB or the whole BAR, where mmap() puts it: number
  *                         of faults to touch every page, alignment of the address
  *   neighbours            faults to touch the ranges of one page each that make
  *                         up a huge page
- *   zap.SIZE.KIND/BYTES   decoding turned off, with so much mapped, and "unzap":
- *                         turned on again
+ *   zap.SIZE.KIND/BYTES   decoding turned off, with so much mapped; "unzap":
+ *                         turned on again; "refault": all of it touched then
  *   revoke.SIZE/BYTES     the same, by VFIO_DEVICE_FEATURE_DMA_BUF_REVOKE
  *   many.KIND.EVENT/N     the cost of EVENT when there are N of KIND: mappings of
  *                         the device fd, buffers, buffers that are mapped
  *   memory.KIND           that the kernel needs for each, without page tables
- *   threads.KIND/N        one fault while N threads or processes fault, each on
- *                         other pages: wall-clock time over all faults
+ *   threads.KIND.HOW/N    one fault while N threads or processes fault, each on
+ *                         other pages, in the same mapping, or in mappings or
+ *                         buffers of their own: the time from when the first
+ *                         one started until the last one was done, over all
+ *                         faults
  *
  * SIZE is pte, pmd or pud; KIND is device_fd or exported, what cannot be had is
  * left out. With BAR_PERF=full in the environment larger BARs and numbers are
@@ -268,7 +271,7 @@ TEST_F(bar_perf, export)
 TEST_F(bar_perf, mmap)
 {
 	struct state *state = &self->state;
-	u64 begin, first, more, unmapped;
+	u64 begin, first, more, unmapped, last;
 	u8 *one, *other;
 	enum kind kind;
 	int i, fd;
@@ -281,6 +284,7 @@ TEST_F(bar_perf, mmap)
 		first = ~0ULL;
 		more = ~0ULL;
 		unmapped = ~0ULL;
+		last = ~0ULL;
 		for (i = 0; i < 4 * ROUNDS; i++) {
 			begin = now();
 			one = map(state, kind, fd, page_size, NULL);
@@ -289,14 +293,18 @@ TEST_F(bar_perf, mmap)
 			other = map(state, kind, fd, page_size, NULL);
 			more = min(more, now() - begin);
 			touch(other, page_size, page_size);
+			touch(one, page_size, page_size);
 			begin = now();
 			munmap(other, page_size);
 			unmapped = min(unmapped, now() - begin);
+			begin = now();
 			munmap(one, page_size);
+			last = min(last, now() - begin);
 		}
 		report(first, "ns", "mmap.%s.first", kind_name[kind]);
 		report(more, "ns", "mmap.%s", kind_name[kind]);
 		report(unmapped, "ns", "munmap.%s", kind_name[kind]);
+		report(last, "ns", "munmap.%s.last", kind_name[kind]);
 		close_kind(fd);
 	}
 }
@@ -452,51 +460,62 @@ TEST_F(bar_perf, neighbours)
 	ASSERT_EQ(0, close(fd));
 }
 
+static void zap(struct __test_metadata *_metadata, struct state *state,
+		const struct size *size, enum kind kind, size_t length)
+{
+	u64 begin, cost, off = ~0ULL, on = ~0ULL, refault = ~0ULL;
+	int i, fd, ret;
+	u8 *vaddr;
+
+	fd = open_kind(state, kind, length);
+	if (fd < -1)
+		return;
+	vaddr = map(state, kind, fd, length, state->arena + size->skew);
+	ASSERT_NE(NULL, vaddr);
+
+	touch(vaddr, length, size->page);
+	for (i = 0; i < 2; i++) {
+		begin = now();
+		vfio_pci_decode_set(state->device, false);
+		off = min(off, now() - begin);
+		begin = now();
+		vfio_pci_decode_set(state->device, true);
+		on = min(on, now() - begin);
+		begin = now();
+		touch(vaddr, length, size->page);
+		refault = min(refault, now() - begin);
+	}
+	report(off, "ns", "zap.%s.%s/%zu", size->name, kind_name[kind], length);
+	report(on, "ns", "unzap.%s.%s/%zu", size->name, kind_name[kind], length);
+	report(refault, "ns", "refault.%s.%s/%zu", size->name, kind_name[kind],
+	       length);
+	if (kind == EXPORTED) {
+		begin = now();
+		ret = __vfio_pci_dma_buf_revoke(state->device, fd);
+		cost = now() - begin;
+		if (!ret)
+			report(cost, "ns", "revoke.%s/%zu", size->name, length);
+	}
+	unmap(vaddr, length);
+	close_kind(fd);
+}
+
 TEST_F(bar_perf, zap)
 {
 	struct state *state = &self->state;
-	size_t most = min(state->size, full ? (u64)SZ_1G : (u64)SZ_16M), length;
-	u64 begin, off, on;
+	const struct size *size;
+	u64 length, most, step;
 	enum kind kind;
-	u8 *vaddr;
-	int s, i, fd;
 
-	for (s = 0; s < ARRAY_SIZE(sizes); s++) {
-		for (length = max_t(size_t, SZ_16M, sizes[s].page); length <= most;
-		     length *= 4) {
-			for (kind = 0; kind < NR_KINDS; kind++) {
-				fd = open_kind(state, kind, length);
-				if (fd < -1)
-					continue;
-				vaddr = map(state, kind, fd, length,
-					    state->arena + sizes[s].skew);
-				ASSERT_NE(NULL, vaddr);
-				off = ~0ULL;
-				on = ~0ULL;
-				for (i = 0; i < 2; i++) {
-					touch(vaddr, length, sizes[s].page);
-					begin = now();
-					vfio_pci_decode_set(state->device, false);
-					off = min(off, now() - begin);
-					begin = now();
-					vfio_pci_decode_set(state->device, true);
-					on = min(on, now() - begin);
-				}
-				report(off, "ns", "zap.%s.%s/%zu", sizes[s].name,
-				       kind_name[kind], length);
-				report(on, "ns", "unzap.%s.%s/%zu", sizes[s].name,
-				       kind_name[kind], length);
-				if (kind == EXPORTED) {
-					touch(vaddr, length, sizes[s].page);
-					begin = now();
-					if (!__vfio_pci_dma_buf_revoke(state->device, fd))
-						report(now() - begin, "ns",
-						       "revoke.%s/%zu",
-						       sizes[s].name, length);
-				}
-				unmap(vaddr, length);
-				close_kind(fd);
-			}
+	for (size = sizes; size < sizes + ARRAY_SIZE(sizes); size++) {
+		/* Of the largest pages, a BAR of any size has few. */
+		most = !full ? SZ_16M : size->page == pud_size ? state->size : SZ_1G;
+		most = min(most, state->size);
+		step = size->page == pud_size ? 2 : 4;
+		for (length = max_t(u64, SZ_16M, size->page); length <= most;
+		     length *= step) {
+			for (kind = 0; kind < NR_KINDS; kind++)
+				zap(_metadata, state, size, kind, length);
 		}
 	}
 }
@@ -635,6 +654,7 @@ TEST_F(bar_perf, memory)
 	enum many many;
 	u64 before;
 	int meminfo;
+	s64 grown;
 
 	/* Later there may be no fd left. */
 	meminfo = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
@@ -647,8 +667,10 @@ TEST_F(bar_perf, memory)
 		for (nr = 1; nr < most; nr++)
 			if (!one_make(state, many, &ones[nr]))
 				break;
-		report((kernel_memory(meminfo) - before) / nr, "bytes", "memory.%s",
-		       many_name[many]);
+		/* Others may have freed more meanwhile; the first is in "before". */
+		grown = kernel_memory(meminfo) - before;
+		if (nr > 1 && grown > 0)
+			report(grown / (nr - 1), "bytes", "memory.%s", many_name[many]);
 		while (nr)
 			one_unmake(&ones[--nr]);
 	}
@@ -656,82 +678,71 @@ TEST_F(bar_perf, memory)
 	free(ones);
 }
 
-/* Who faults meets the others at the barrier before and after. */
+#define MAX_FAULTERS 4
+
+/* Starts when the others do, and is not gone before they have finished. */
 struct faulter {
 	struct state *state;
 	pthread_barrier_t *barrier;
 	enum kind kind;
 	int fd;
-	u8 *vaddr;		/* NULL: to be mapped */
+	u8 *vaddr;		/* NULL: to be mapped at @place */
 	u8 *place;
 	size_t length;
+	u64 start;
+	u64 end;
 };
 
 static void *faulter(void *arg)
 {
 	struct faulter *faulter = arg;
-	bool own = !faulter->vaddr;
-	int i;
+	static u8 warm[4];
+	u64 start, end;
+	u8 *vaddr;
 
-	for (i = 0; i < ROUNDS; i++) {
-		if (own)
-			faulter->vaddr = map(faulter->state, faulter->kind,
-					     faulter->fd, faulter->length,
-					     faulter->place);
-		pthread_barrier_wait(faulter->barrier);
-		touch(faulter->vaddr, faulter->length, page_size);
-		pthread_barrier_wait(faulter->barrier);
-		/* A mapping that all of them share is made anew in between. */
-		pthread_barrier_wait(faulter->barrier);
-		if (own)
-			unmap(faulter->vaddr, faulter->length);
-	}
+	vaddr = faulter->vaddr ?: map(faulter->state, faulter->kind, faulter->fd,
+				      faulter->length, faulter->place);
+	VFIO_ASSERT_NOT_NULL(vaddr);
+
+	/* A process has to fault in even what it executes. */
+	touch(warm, sizeof(warm), sizeof(warm));
+	now();
+	pthread_barrier_wait(faulter->barrier);
+	start = now();
+	touch(vaddr, faulter->length, page_size);
+	end = now();
+	pthread_barrier_wait(faulter->barrier);
+
+	faulter->start = start;
+	faulter->end = end;
 
 	return NULL;
 }
 
-enum sharing { SAME_MAPPING, OTHER_MAPPINGS, OTHER_BUFFERS, PROCESSES, NR_SHARING };
-
-static const char * const sharing_name[] = {
-	"same_mapping", "other_mappings", "other_buffers", "processes",
+static const struct sharing {
+	const char *name;
+	bool processes;
+	bool same_mapping;
+	bool other_buffers;
+} sharings[] = {
+	{ "same_mapping", .same_mapping = true },
+	{ "other_mappings" },
+	{ "other_buffers", .other_buffers = true },
+	{ "processes", .processes = true },
+	{ "processes_same_mapping", .processes = true, .same_mapping = true },
+	{ "processes_other_buffers", .processes = true, .other_buffers = true },
 };
 
-static void run_faulters(struct state *state, enum kind kind,
-			 enum sharing sharing, int nr)
+/* From when the first one started until the last one was done. */
+static u64 run_faulters(struct faulter *faulters, int nr, bool processes)
 {
-	size_t length = SZ_16M / 4, stride = 2 * length;
-	struct faulter faulters[4] = {};
-	pthread_barrierattr_t attr;
-	pthread_barrier_t *barrier;
-	u64 begin, cost = ~0ULL;
-	pthread_t threads[4];
-	int i, fd, round;
-	pid_t pids[4];
-	u8 *vaddr;
+	u64 start = ~0ULL, end = 0;
+	pthread_t threads[MAX_FAULTERS];
+	pid_t pids[MAX_FAULTERS];
+	int i, status;
 
-	fd = open_kind(state, kind, SZ_16M);
-	if (fd < -1 || (kind == DEVICE_FD && sharing == OTHER_BUFFERS))
-		return;
-
-	barrier = mmap(NULL, page_size, PROT_READ | PROT_WRITE,
-		       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	VFIO_ASSERT_NE(barrier, MAP_FAILED);
-	VFIO_ASSERT_EQ(pthread_barrierattr_init(&attr), 0);
-	VFIO_ASSERT_EQ(pthread_barrierattr_setpshared(&attr, PTHREAD_PROCESS_SHARED), 0);
-	VFIO_ASSERT_EQ(pthread_barrier_init(barrier, &attr, nr + 1), 0);
-
-	vaddr = state->arena + page_size;
 	for (i = 0; i < nr; i++) {
-		faulters[i] = (struct faulter){
-			.state = state, .barrier = barrier, .kind = kind, .fd = fd,
-			.place = vaddr + i * (sharing == SAME_MAPPING ? length : stride),
-			.length = length,
-		};
-		if (sharing == SAME_MAPPING)
-			faulters[i].vaddr = faulters[i].place;
-		if (sharing == OTHER_BUFFERS)
-			faulters[i].fd = open_kind(state, kind, SZ_16M);
-		if (sharing != PROCESSES) {
+		if (!processes) {
 			VFIO_ASSERT_EQ(pthread_create(&threads[i], NULL, faulter,
 						      &faulters[i]), 0);
 			continue;
@@ -744,44 +755,85 @@ static void run_faulters(struct state *state, enum kind kind,
 		}
 	}
 
-	for (round = 0; round < ROUNDS; round++) {
-		if (sharing == SAME_MAPPING)
-			VFIO_ASSERT_EQ(map(state, kind, fd, SZ_16M, vaddr), vaddr);
-		pthread_barrier_wait(barrier);
-		begin = now();
-		pthread_barrier_wait(barrier);
-		cost = min(cost, now() - begin);
-		if (sharing == SAME_MAPPING)
-			unmap(vaddr, SZ_16M);
-		pthread_barrier_wait(barrier);
+	for (i = 0; i < nr; i++) {
+		if (processes) {
+			VFIO_ASSERT_EQ(waitpid(pids[i], &status, 0), pids[i]);
+			VFIO_ASSERT_EQ(status, 0);
+		} else {
+			VFIO_ASSERT_EQ(pthread_join(threads[i], NULL), 0);
+		}
+		start = min(start, faulters[i].start);
+		end = max(end, faulters[i].end);
 	}
 
+	return end - start;
+}
+
+static void share(struct state *state, enum kind kind,
+		  const struct sharing *sharing, int nr)
+{
+	size_t length = SZ_16M / MAX_FAULTERS, stride = 2 * length;
+	u8 *vaddr = state->arena + page_size;
+	pthread_barrierattr_t attr;
+	struct shared {
+		pthread_barrier_t barrier;
+		struct faulter faulters[MAX_FAULTERS];
+	} *shared;
+	u64 cost = ~0ULL;
+	int i, fd, round;
+
+	fd = open_kind(state, kind, SZ_16M);
+	if (fd < -1 || (kind == DEVICE_FD && sharing->other_buffers))
+		return;
+
+	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
+		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	VFIO_ASSERT_NE(shared, MAP_FAILED);
+	VFIO_ASSERT_EQ(pthread_barrierattr_init(&attr), 0);
+	VFIO_ASSERT_EQ(pthread_barrierattr_setpshared(&attr, PTHREAD_PROCESS_SHARED), 0);
+	VFIO_ASSERT_EQ(pthread_barrier_init(&shared->barrier, &attr, nr), 0);
+
 	for (i = 0; i < nr; i++) {
-		if (sharing == PROCESSES)
-			VFIO_ASSERT_EQ(waitpid(pids[i], NULL, 0), pids[i]);
-		else
-			VFIO_ASSERT_EQ(pthread_join(threads[i], NULL), 0);
-		if (sharing == OTHER_BUFFERS)
-			close_kind(faulters[i].fd);
+		struct faulter *faulter = &shared->faulters[i];
+
+		faulter->state = state;
+		faulter->barrier = &shared->barrier;
+		faulter->kind = kind;
+		faulter->fd = sharing->other_buffers ?
+			      open_kind(state, kind, SZ_16M) : fd;
+		faulter->place = vaddr + i * (sharing->same_mapping ? length : stride);
+		faulter->vaddr = sharing->same_mapping ? faulter->place : NULL;
+		faulter->length = length;
+	}
+
+	for (round = 0; round < ROUNDS; round++) {
+		if (sharing->same_mapping)
+			VFIO_ASSERT_EQ(map(state, kind, fd, SZ_16M, vaddr), vaddr);
+		cost = min(cost, run_faulters(shared->faulters, nr,
+					      sharing->processes));
+		/* What threads have mapped, too */
+		unmap(vaddr, MAX_FAULTERS * stride);
 	}
 	report(cost / (nr * (length / page_size)), "ns", "threads.%s.%s/%d",
-	       kind_name[kind], sharing_name[sharing], nr);
-	pthread_barrier_destroy(barrier);
-	munmap(barrier, page_size);
+	       kind_name[kind], sharing->name, nr);
+
+	for (i = 0; i < nr && sharing->other_buffers; i++)
+		close_kind(shared->faulters[i].fd);
+	pthread_barrier_destroy(&shared->barrier);
+	munmap(shared, sizeof(*shared));
 	close_kind(fd);
 }
 
 TEST_F(bar_perf, threads)
 {
 	struct state *state = &self->state;
-	enum sharing sharing;
 	enum kind kind;
-	int nr;
+	int i, nr;
 
 	for (kind = 0; kind < NR_KINDS; kind++)
-		for (sharing = 0; sharing < NR_SHARING; sharing++)
-			for (nr = 1; nr <= 4; nr *= 2)
-				run_faulters(state, kind, sharing, nr);
+		for (i = 0; i < ARRAY_SIZE(sharings); i++)
+			for (nr = 1; nr <= MAX_FAULTERS; nr *= 2)
+				share(state, kind, &sharings[i], nr);
 }
 
 int main(int argc, char *argv[])

@@ -709,7 +709,7 @@ TEST_F(dma_buf_mmap, export_errors)
 							page_size));
 	EXPECT_GT(0, __vfio_pci_dma_buf_export_ranges(device, owner->bar, O_RDWR, NULL, 0));
 
-	/* Regions: BARs that nobody has reserved (D1), all that is no BAR. */
+	/* Regions: BARs that cannot be mapped, or are empty, and what is no BAR. */
 	for (bar = 0; bar < PCI_STD_NUM_BARS; bar++) {
 		struct vfio_region_info *info = &device->bars[bar].info;
 

@@ -18,7 +18,7 @@
  *           interrupt, or another task, does between the two once in a while.
  *           Written again, it works for the first one again.
  *
- * The last two need kprobes.
+ * "unmap" and "race" need kprobes.
  */
 #include <linux/atomic.h>
 #include <linux/debugfs.h>

@@ -306,6 +306,9 @@ static int cmd_nvme(const char *what, uint32_t seed)
 	fill(buf, PATTERN_SIZE, seed);
 
 	if (!strcmp(what, "storm")) {
+		/* Who hears "ok" counts on writes that are under way. */
+		if (pwrite(fd, buf, PATTERN_SIZE, STORM_OFFSET) != PATTERN_SIZE)
+			return no("write: %s", strerror(errno));
 		answer("ok\n");
 		while (pwrite(fd, buf, PATTERN_SIZE, STORM_OFFSET) == PATTERN_SIZE)
 			;

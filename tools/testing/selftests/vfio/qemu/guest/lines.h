@@ -30,11 +30,18 @@ static inline long now_ms(void)
 	return ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
+/* When the time is over for something, in a VM that may be slow */
+static inline long end_ms(int seconds)
+{
+	const char *slow = getenv("VM_SLOW");
+
+	return now_ms() + seconds * 1000L * (slow ? atoi(slow) : 1);
+}
+
 /* The next line. False at the end of the file or of the time. */
 static inline bool line_get(struct lines *lines, char *line, size_t size, int seconds)
 {
-	const char *slow = getenv("VM_SLOW");
-	long end = now_ms() + seconds * 1000L * (slow ? atoi(slow) : 1), left;
+	long end = end_ms(seconds), left;
 	struct pollfd pfd = { .fd = lines->fd, .events = POLLIN };
 	size_t len;
 	ssize_t ret;

@@ -78,7 +78,7 @@ static long number(struct lines *lines, const char *key)
  */
 static bool forward(struct lines *lines)
 {
-	long end = now_ms() + ANSWER_SECONDS * 1000L, rx[2], errors[2];
+	long end = end_ms(ANSWER_SECONDS), rx[2], errors[2];
 	char line[512];
 	int i;
 

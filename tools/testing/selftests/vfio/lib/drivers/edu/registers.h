@@ -24,6 +24,5 @@
 
 /* As the DMA engine addresses it, which alone can reach it. */
 #define EDU_BUFFER		0x40000
-#define EDU_BUFFER_SIZE		4096
 
 #endif /* SELFTESTS_VFIO_LIB_DRIVERS_EDU_REGISTERS_H */
