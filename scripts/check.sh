@@ -425,7 +425,7 @@ in_background()
 		trap - EXIT
 		"$@"
 		echo "$passed $failed $skipped" > "$WORK/job-$1"
-	) > >(cat >&2) 2>&1 < /dev/null 7>&- &
+	) > >(exec cat >&2 7>&-) 2>&1 < /dev/null 7>&- &
 	jobs+=("$!") job_bases+=("$BASE")
 }
 
