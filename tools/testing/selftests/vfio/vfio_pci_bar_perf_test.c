@@ -58,6 +58,9 @@
 /* Of which the best is taken: an interrupt may have hit the others. */
 #define ROUNDS 5
 
+/* For a test, in a VM whose kernel checks everything */
+#define LIMIT_SECONDS 300
+
 #define MOST 10000
 #define MAX_FDS (2 * MOST)
 
@@ -500,7 +503,7 @@ static void zap(struct __test_metadata *_metadata, struct state *state,
 	close_kind(fd);
 }
 
-TEST_F(bar_perf, zap)
+TEST_F_TIMEOUT(bar_perf, zap, LIMIT_SECONDS)
 {
 	struct state *state = &self->state;
 	const struct size *size;
@@ -605,7 +608,7 @@ static void many_events(struct state *state, enum many many, struct one *ones,
 		report(revoke, "ns", "many.%s.revoke/%d", many_name[many], nr);
 }
 
-TEST_F(bar_perf, many)
+TEST_F_TIMEOUT(bar_perf, many, LIMIT_SECONDS)
 {
 	struct state *state = &self->state;
 	int most = full ? MOST : 100, nr = 0, want;
@@ -646,7 +649,7 @@ static u64 kernel_memory(int meminfo)
 	return sum;
 }
 
-TEST_F(bar_perf, memory)
+TEST_F_TIMEOUT(bar_perf, memory, LIMIT_SECONDS)
 {
 	struct state *state = &self->state;
 	int most = full ? MOST : 1000, nr;
@@ -824,7 +827,7 @@ static void share(struct state *state, enum kind kind,
 	close_kind(fd);
 }
 
-TEST_F(bar_perf, threads)
+TEST_F_TIMEOUT(bar_perf, threads, LIMIT_SECONDS)
 {
 	struct state *state = &self->state;
 	enum kind kind;

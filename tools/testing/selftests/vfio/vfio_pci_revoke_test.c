@@ -769,7 +769,8 @@ TEST_F(revoke, error)
 		SKIP(return, "No error of a port above %s: %s\n", device_bdfs[0],
 		     strerror(-ret));
 
-	for (i = 0; i < 3; i++) {
+	/* Until it was seen to be before the end, which a slow machine may miss. */
+	for (i = 0; i < 3 || (!nr_early && i < 50); i++) {
 		if (i)
 			ASSERT_EQ(0, __port_error_inject(device_bdfs[0], true));
 
@@ -804,7 +805,6 @@ TEST_F(revoke, error)
 		if (before != ~0U)
 			EXPECT_NE(~0U, after);
 	}
-	/* That it was always over by then would prove little. */
 	EXPECT_LT(0, nr_early);
 
 	if (error_fd >= 0)
