@@ -429,25 +429,26 @@ in_background()
 	jobs+=("$!") job_bases+=("$BASE")
 }
 
-# Wait for the first that ends
+# Wait for the first that ends. Not with "wait -n": the shell may have forgotten
+# one that has ended already.
 collect_one()
 {
-	local p f s i ended=
+	local p f s i
 
-	wait -n -p ended "${jobs[@]}" || :
-	for i in "${!jobs[@]}"; do
-		[ "${jobs[i]}" = "$ended" ] || continue
-		if read -r p f s < "${job_counts[i]}"; then
-			# shellcheck disable=SC2031
-			passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
-		else
-			count_fail
-		fi
-		unset "jobs[i]" "job_counts[i]" "job_bases[i]"
-		jobs=("${jobs[@]}") job_counts=("${job_counts[@]}") job_bases=("${job_bases[@]}")
-		return 0
+	while :; do
+		for i in "${!jobs[@]}"; do
+			kill -0 "${jobs[i]}" 2>/dev/null || break 2
+		done
+		sleep 1
 	done
-	die "a job is lost"
+	if read -r p f s 2>/dev/null < "${job_counts[i]}"; then
+		# shellcheck disable=SC2031
+		passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+	else
+		count_fail
+	fi
+	unset "jobs[i]" "job_counts[i]" "job_bases[i]"
+	jobs=("${jobs[@]}") job_counts=("${job_counts[@]}") job_bases=("${job_bases[@]}")
 }
 
 collect()
