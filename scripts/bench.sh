@@ -143,7 +143,8 @@ draw()
 		echo "set terminal svg size 1200,900 background 'white' font ',11'"
 		echo "set output '$OUT/bench.svg.tmp'"
 		echo 'set multiplot layout 2,2'
-		echo 'set logscale xy; set key left top; set grid; set format y "10^{%L}"'
+		echo 'set logscale xy; set key below maxcols 2; set grid; set format y "10^{%L}"'
+		echo 'set format x "10^{%L}"'
 		echo "set ylabel 'instructions'"
 		plot=''
 		echo "set title 'Memory decoding off'; set xlabel 'bytes mapped'"
@@ -167,13 +168,16 @@ draw()
 		echo "plot $plot"
 		plot=''
 		echo "set title 'One fault on two CPUs (timed)'; set xlabel 'threads'; set ylabel 'ns'"
+		echo 'unset logscale x; set xrange [0.5:4.5]; set xtics 1; set format x "%.0f"'
 		curve threads threads.device_fd.same_mapping 'same mapping'
 		curve threads threads.device_fd.other_mappings 'other mappings'
 		curve threads threads.exported.other_buffers 'other buffers'
 		curve threads threads.exported.processes 'other processes'
 		echo "plot $plot"
 	} > "$OUT/bench.gnuplot"
-	gnuplot "$OUT/bench.gnuplot" && mv -- "$OUT/bench.svg.tmp" "$OUT/bench.svg"
+	gnuplot "$OUT/bench.gnuplot" &&
+		sed 's/[ \t]*$//' "$OUT/bench.svg.tmp" > "$OUT/bench.svg" &&
+		rm -- "$OUT/bench.svg.tmp"
 }
 
 "$TOP/scripts/deps.sh" bench || exit 1

@@ -176,10 +176,11 @@ lint_docs()
 	done
 	{
 		printf 'Index\n=====\n\n.. toctree::\n\n'
-		touched 'Documentation/*.rst' | while read -r file; do
+		touched 'Documentation/*.rst' 'Documentation/*.svg' | while read -r file; do
 			[ "${file##*/}" != index.rst ] || continue
 			mkdir -p -- "$dir/$(dirname -- "$file")"
 			cp -- "$TREE/$file" "$dir/$file"
+			[[ $file == *.rst ]] || continue
 			file=${file#Documentation/}
 			echo "   ${file%.rst}"
 		done
