@@ -16,7 +16,7 @@ $(foreach v,BASE BASES DEBUG_BASES THOROUGH LINUX BUILD CACHE JOBS V FORCE DEBUG
 
 help:
 	@echo 'make run       build, boot, and reach the BARs of emulated devices: 9 minutes'
-	@echo '               from nothing, 45 seconds when built; DEBUG=yes for lockdep, KASAN'
+	@echo '               from nothing, 20 seconds when built; DEBUG=yes for lockdep, KASAN'
 	@echo 'make check     everything that is tested, on all bases: 50 minutes from nothing'
 	@echo 'make soak      what takes BARs out of reach, again and again [MINUTES=60]'
 	@echo 'make shell     the same VM with a prompt, devices bound'

@@ -410,8 +410,8 @@ check_rest()
 }
 
 # in_background COMMAND...: two at a time, of different bases: what one base has
-# is not for two runs at once. Not on a terminal, where each would write into
-# the line of the other.
+# is not for two runs at once. To them stderr is no terminal: each would write
+# into the line of the other.
 in_background()
 {
 	while [ "${#jobs[@]}" -ge 2 ] || [[ " ${job_bases[*]} " == *" $BASE "* ]]; do
@@ -504,7 +504,7 @@ start_base()
 
 finish_base()
 {
-	local parts=() names=()
+	local parts=()
 
 	load_base
 	lock_builds
@@ -517,13 +517,10 @@ finish_base()
 	one "$BASE: build commit by commit: $PARTS" commits.log build_commits || return 0
 	sed -n 's/^control: /        &/p' "$LOGS/commits.log" >&2
 	if is_full || is_first; then
-		# What the others are like as well
-		is_full || names=(no-export i386 arm64 samples)
 		one "$BASE: build for other architectures and configurations" \
-			matrix.log "$TOP/scripts/matrix.sh" "${names[@]}" || :
-	elif [ -n "$(shared_commits)" ]; then
-		parts=(patches kernel-doc)
+			matrix.log "$TOP/scripts/matrix.sh" || :
 	else
+		# Documents and scripts are those of all bases
 		parts=(patches objects modules kernel-doc)
 	fi
 	one "$BASE: lint" lint.log "$TOP/scripts/lint.sh" "${parts[@]}" || :

@@ -528,6 +528,21 @@ symbol_absent()
 	says '^CONFIG_B: last wants absent, \.config has n'
 }
 
+symbol_optional()
+{
+	cd -- "$T"
+	printf 'CONFIG_A=y\nCONFIG_B=y\n# CONFIG_B may be absent: part of A then\n' > one
+	echo CONFIG_A=y > got
+	works check_config one got
+	printf 'CONFIG_A=y\n# CONFIG_B is not set\n' > got
+	fails check_config one got
+	says '^CONFIG_B: one wants y, \.config has n'
+	# It says nothing about another one.
+	echo CONFIG_B=y > got
+	fails check_config one got
+	says '^CONFIG_A: one wants y, \.config has n'
+}
+
 kasan_lost()
 {
 	printf 'CONFIG_EXPERT=y\nCONFIG_SLUB_TINY=y\n' > "$T/qemu/tiny.config"
@@ -559,5 +574,6 @@ t 'a HOST_ROOT without /guest' host_root
 t 'a KERNEL_PATH that is no kernel' no_kernel
 t 'a configuration symbol that gets lost' symbol_lost
 t 'a symbol that this kernel is said not to have' symbol_absent
+t 'a symbol that this kernel may not have' symbol_optional
 t 'KASAN that gets lost to SLUB_TINY' kasan_lost
 plan

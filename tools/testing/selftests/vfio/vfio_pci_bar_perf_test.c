@@ -463,6 +463,18 @@ TEST_F(bar_perf, neighbours)
 	ASSERT_EQ(0, close(fd));
 }
 
+/* Turn decoding off and on again; what that takes, if it is less. */
+static void time_decode(struct state *state, u64 *off, u64 *on)
+{
+	u64 begin = now();
+
+	vfio_pci_decode_set(state->device, false);
+	*off = min(*off, now() - begin);
+	begin = now();
+	vfio_pci_decode_set(state->device, true);
+	*on = min(*on, now() - begin);
+}
+
 static void zap(struct __test_metadata *_metadata, struct state *state,
 		const struct size *size, enum kind kind, size_t length)
 {
@@ -478,12 +490,7 @@ static void zap(struct __test_metadata *_metadata, struct state *state,
 
 	touch(vaddr, length, size->page);
 	for (i = 0; i < 2; i++) {
-		begin = now();
-		vfio_pci_decode_set(state->device, false);
-		off = min(off, now() - begin);
-		begin = now();
-		vfio_pci_decode_set(state->device, true);
-		on = min(on, now() - begin);
+		time_decode(state, &off, &on);
 		begin = now();
 		touch(vaddr, length, size->page);
 		refault = min(refault, now() - begin);
@@ -580,12 +587,7 @@ static void many_events(struct state *state, enum many many, struct one *ones,
 
 	for (i = 0; i < 3; i++) {
 		touch_all(ones, nr);
-		begin = now();
-		vfio_pci_decode_set(state->device, false);
-		off = min(off, now() - begin);
-		begin = now();
-		vfio_pci_decode_set(state->device, true);
-		on = min(on, now() - begin);
+		time_decode(state, &off, &on);
 	}
 	report(off, "ns", "many.%s.off/%d", many_name[many], nr);
 	report(on, "ns", "many.%s.on/%d", many_name[many], nr);

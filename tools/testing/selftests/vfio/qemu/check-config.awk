@@ -9,8 +9,8 @@
 # The last fragment that names a symbol decides.  "# CONFIG_X is absent", with
 # anything after it, says that this kernel has no such symbol, which is wrong
 # where kconfig knows it.  "# CONFIG_X may be absent" says that not all kernels
-# have it, and that nothing is lost where they do not.  Exit code 0 if .config has it all; 1 otherwise, with
-# one line for each symbol that is missing.
+# have it, and that nothing is lost where they do not.  Exit code 0 if .config
+# has it all; 1 otherwise, with one line for each symbol that is missing.
 
 FNR == 1 {
 	config = FILENAME == ARGV[ARGC - 1]
