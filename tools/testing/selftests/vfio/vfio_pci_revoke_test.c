@@ -1544,6 +1544,77 @@ TEST_F(revoke_drain, hot_reset_twice)
 	EXPECT_EQ(0, try_read32(drain->device_map, &val));
 }
 
+/*
+ * The same if both start at once: whoever comes second may have begun to wait for
+ * the lock of the set before the first one begins to wait for importers.
+ */
+TEST_F(revoke_drain, hot_reset_race)
+{
+	struct drain *drain = &self->drain, *first, *last;
+	struct drain other = *drain;
+	time_t end;
+	u32 val;
+	int i;
+
+	if (!have_hot_reset)
+		SKIP(return, "%s has no hot reset\n", device_bdfs[0]);
+
+	for (i = 0; i < 20; i++) {
+		drain->done = false;
+		other.done = false;
+		ASSERT_EQ(0, pthread_create(&drain->thread, NULL, hot_reset_thread, drain));
+		ASSERT_EQ(0, pthread_create(&other.thread, NULL, hot_reset_thread, &other));
+
+		end = now() + LIMIT_SECONDS;
+		while (!is_done(drain) && !is_done(&other) && now() < end)
+			sched_yield();
+		first = is_done(drain) ? drain : &other;
+		last = first == drain ? &other : drain;
+		EXPECT_TRUE(is_done(first));
+		EXPECT_FALSE(is_done(last));
+		fence_signal(drain->fence);
+		ASSERT_EQ(0, pthread_join(drain->thread, NULL));
+		ASSERT_EQ(0, pthread_join(other.thread, NULL));
+		EXPECT_EQ(-EBUSY, first->ret);
+		EXPECT_EQ(0, last->ret);
+
+		EXPECT_EQ(0, try_read32(drain->buffer_map, &val));
+		EXPECT_EQ(0, try_read32(drain->device_map, &val));
+
+		/* Once more. */
+		ASSERT_EQ(0, __iommu_unmap_dma_buf(drain->iommu, IOVA, page_size));
+		ASSERT_EQ(0, __iommu_map_dma_buf(drain->iommu, drain->fd, page_size, IOVA));
+		drain->fence = fence_create();
+		ASSERT_LE(0, drain->fence);
+		fence_add(drain->fence, drain->fd);
+	}
+	fence_signal(drain->fence);
+}
+
+/*
+ * Importers are waited for, and nobody else: who has the fd of a buffer can add
+ * fences to it for ever.
+ */
+TEST_F(revoke_drain, fence_later)
+{
+	struct drain *drain = &self->drain;
+	time_t end = now() + LIMIT_SECONDS;
+	int later = fence_create();
+
+	ASSERT_LE(0, later);
+	drain_start_set(_metadata, drain, decode_off_thread);
+	fence_add(later, drain->fd);
+	EXPECT_FALSE(is_done(drain));
+	fence_signal(drain->fence);
+	while (!is_done(drain) && now() < end)
+		sched_yield();
+	EXPECT_TRUE(is_done(drain));
+	fence_signal(later);
+	ASSERT_EQ(0, pthread_join(drain->thread, NULL));
+
+	vfio_pci_decode_set(drain->device, true);
+}
+
 /* A process that waits in the drain can be killed with all that it has. */
 TEST_F(revoke_drain, killed)
 {
