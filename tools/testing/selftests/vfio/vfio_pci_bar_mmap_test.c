@@ -7,7 +7,8 @@
  * those of a plain mapping of the device fd; a mapping can be split, moved,
  * shrunk, inherited and outlive the fd; it can be made while memory decoding is
  * off, and is reached when it is on; what is read and written are the bytes at
- * that very offset. And that /proc/PID/maps tells which device and which BAR.
+ * that very offset. And that /proc/PID/maps tells which device and which BAR, and
+ * shows one file behind all mappings of a BAR.
  *
  * Does not look at what happens to a mapping when the BARs go out of reach
  * (vfio_pci_revoke_test), nor at the pages it is made of
@@ -18,7 +19,7 @@
  * QEMU's ivshmem-plain, allows more. The cases on the attribute need the module
  * vfio_selftest.
  *
- * Specification: 4.1 (keeps the device open), 4.2, 4.3, 4.4, 4.5.
+ * Specification: 4.1 to 4.5.
  */
 #include <fcntl.h>
 #include <stdlib.h>
@@ -91,6 +92,12 @@ static u64 bar_size(struct vfio_pci_device *device, int bar)
 	return device->bars[bar].info.size;
 }
 
+/* Where a region is in the file, whether it exists or not. */
+static u64 region_pos(struct vfio_pci_device *device, u32 index)
+{
+	return device->config_space.offset / VFIO_PCI_CONFIG_REGION_INDEX * index;
+}
+
 static void expect_no_mmap(struct __test_metadata *_metadata, int fd,
 			   u64 pos, size_t size, int flags, int error)
 {
@@ -116,15 +123,14 @@ TEST_F(bar_mmap, errors)
 	int fd = device->fd, i;
 
 	/* No such region: behind the last one, and far behind it. */
-	expect_no_mmap(_metadata, fd,
-		       device->config_space.offset / VFIO_PCI_CONFIG_REGION_INDEX *
-		       VFIO_PCI_NUM_REGIONS, page_size, MAP_SHARED, EINVAL);
-	expect_no_mmap(_metadata, fd,
-		       device->config_space.offset / VFIO_PCI_CONFIG_REGION_INDEX *
-		       0x1000, page_size, MAP_SHARED, EINVAL);
-	/* Regions that are not mappable. */
-	expect_no_mmap(_metadata, fd, device->config_space.offset, page_size,
+	expect_no_mmap(_metadata, fd, region_pos(device, VFIO_PCI_NUM_REGIONS),
+		       page_size, MAP_SHARED, EINVAL);
+	expect_no_mmap(_metadata, fd, region_pos(device, 0x1000), page_size,
 		       MAP_SHARED, EINVAL);
+	/* Regions that are not mappable: ROM, config space, VGA; I/O BARs. */
+	for (i = VFIO_PCI_ROM_REGION_INDEX; i < VFIO_PCI_NUM_REGIONS; i++)
+		expect_no_mmap(_metadata, fd, region_pos(device, i), page_size,
+			       MAP_SHARED, EINVAL);
 	for (i = 0; i < PCI_STD_NUM_BARS; i++) {
 		if (!(device->bars[i].info.flags & VFIO_REGION_INFO_FLAG_MMAP))
 			expect_no_mmap(_metadata, fd,
@@ -488,24 +494,31 @@ TEST_F(bar_mmap, mremap)
 	ASSERT_EQ(0, munmap(target, page_size));
 }
 
+/* No advice takes the page away, or makes it another mapping. */
 TEST_F(bar_mmap, madvise)
 {
-	static const int refused[] = {
-		MADV_DONTNEED, MADV_FREE, MADV_POPULATE_READ,
-		MADV_POPULATE_WRITE, MADV_DODUMP, MADV_DOFORK,
-	};
+	struct vfio_pci_device *device = self->device;
+	struct proc_map map;
+	long faults;
 	void *vaddr;
 	u32 val;
-	int i;
 
-	vaddr = vfio_pci_bar_mmap(self->device, self->bar, 0, page_size);
+	vaddr = vfio_pci_bar_mmap(device, self->bar, 0, page_size);
 	ASSERT_EQ(0, try_read32(vaddr, &val));
-	for (i = 0; i < ARRAY_SIZE(refused); i++) {
-		EXPECT_EQ(-1, madvise(vaddr, page_size, refused[i])) {
-			TH_LOG("advice %d", refused[i]);
-		}
-		EXPECT_EQ(EINVAL, errno);
-	}
+	EXPECT_EQ(0, madvise_pfnmap(vaddr, page_size));
+	EXPECT_EQ(0, try_read32_faults(vaddr, &val, &faults));
+	EXPECT_EQ(0, faults);
+	EXPECT_TRUE(proc_map_has_flags(vaddr, "shiopfdedd"));
+	ASSERT_TRUE(proc_map_find(vaddr, &map));
+	EXPECT_EQ(vaddr, map.start);
+	EXPECT_EQ(vaddr + page_size, map.end);
+	EXPECT_EQ(vfio_pci_bar_pos(device, self->bar, 0), map.pgoff);
+
+	/* It is found at once by what takes the BAR out of reach. */
+	vfio_pci_decode_set(device, false);
+	EXPECT_EQ(-EFAULT, try_read32(vaddr, &val));
+	EXPECT_EQ(0, madvise_pfnmap(vaddr, page_size));
+	vfio_pci_decode_set(device, true);
 	EXPECT_EQ(0, try_read32(vaddr, &val));
 	ASSERT_EQ(0, munmap(vaddr, page_size));
 }
@@ -600,7 +613,73 @@ TEST_F(bar_mmap, many)
 	}
 }
 
-/* What is behind the mapping is no DMA-BUF that anyone could get hold of. */
+static u64 mapping_inode(const void *vaddr)
+{
+	struct proc_map map;
+
+	VFIO_ASSERT_TRUE(proc_map_find(vaddr, &map));
+	return map.inode;
+}
+
+/* One buffer for all mappings of a BAR, and for no other BAR. */
+TEST_F(bar_mmap, one_buffer)
+{
+	struct vfio_pci_device *device = self->device;
+	void *first[PCI_STD_NUM_BARS] = {}, *vaddr;
+	u64 inode[PCI_STD_NUM_BARS], last;
+	int bar, other, status;
+	pid_t pid;
+	u32 val;
+
+	for (bar = 0; bar < PCI_STD_NUM_BARS; bar++) {
+		if (!(device->bars[bar].info.flags & VFIO_REGION_INFO_FLAG_MMAP))
+			continue;
+
+		first[bar] = vfio_pci_bar_mmap(device, bar, 0, page_size);
+		inode[bar] = mapping_inode(first[bar]);
+		for (other = 0; other < bar; other++) {
+			if (first[other])
+				EXPECT_NE(inode[other], inode[bar]);
+		}
+
+		/* Another part, with less access; in another process. */
+		last = bar_size(device, bar) > page_size ?
+		       bar_size(device, bar) - page_size : 0;
+		vaddr = __vfio_pci_bar_mmap(device, bar, last, page_size, PROT_READ);
+		ASSERT_NE(MAP_FAILED, vaddr);
+		EXPECT_EQ(inode[bar], mapping_inode(vaddr));
+		pid = fork();
+		ASSERT_LE(0, pid);
+		if (!pid) {
+			vaddr = vfio_pci_bar_mmap(device, bar, 0, page_size);
+			_exit(mapping_inode(vaddr) != inode[bar]);
+		}
+		ASSERT_EQ(pid, waitpid(pid, &status, 0));
+		EXPECT_EQ(0, status);
+
+		/* The first one is not special. */
+		ASSERT_EQ(0, munmap(first[bar], page_size));
+		first[bar] = vfio_pci_bar_mmap(device, bar, 0, page_size);
+		EXPECT_EQ(inode[bar], mapping_inode(first[bar]));
+		ASSERT_EQ(0, munmap(vaddr, page_size));
+	}
+
+	/* It goes with the last of them, and the next mapping brings another. */
+	ASSERT_EQ(0, munmap(first[self->bar], page_size));
+	vaddr = vfio_pci_bar_mmap(device, self->bar, 0, page_size);
+	EXPECT_NE(inode[self->bar], mapping_inode(vaddr));
+	EXPECT_EQ(0, try_read32(vaddr, &val));
+	vfio_pci_decode_set(device, false);
+	EXPECT_EQ(-EFAULT, try_read32(vaddr, &val));
+	vfio_pci_decode_set(device, true);
+	EXPECT_EQ(0, try_read32(vaddr, &val));
+	ASSERT_EQ(0, munmap(vaddr, page_size));
+}
+
+/*
+ * What is behind the mapping is no DMA-BUF that anyone could get hold of. It may
+ * be the file of a device, which can be opened.
+ */
 TEST_F(bar_mmap, map_files)
 {
 	struct dma_buf_sync sync = { .flags = DMA_BUF_SYNC_RW };
@@ -614,8 +693,11 @@ TEST_F(bar_mmap, map_files)
 	snprintf_assert(path, sizeof(path), "/proc/self/map_files/%lx-%lx",
 			(unsigned long)map.start, (unsigned long)map.end);
 	fd = open(path, O_RDWR | O_CLOEXEC);
-	if (fd >= 0) {
+	if (fd < 0) {
+		EXPECT_EQ(ENXIO, errno);
+	} else {
 		EXPECT_EQ(-1, ioctl(fd, DMA_BUF_IOCTL_SYNC, &sync));
+		EXPECT_EQ(EINVAL, errno);
 		ASSERT_EQ(0, close(fd));
 	}
 	ASSERT_EQ(0, munmap(vaddr, page_size));

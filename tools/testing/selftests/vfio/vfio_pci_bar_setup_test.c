@@ -7,9 +7,9 @@
  * accesses to it with its own error, but neither the open nor the accesses to
  * other BARs, and works when the device is opened again and nothing is in the
  * way any more; that nothing is left behind in /proc/iomem and
- * /proc/vmallocinfo by any number of opens, which is thousands, hundreds where
- * each resets the device, or BAR_OPENS in the environment. And it tells what an
- * open costs.
+ * /proc/vmallocinfo by any number of opens and of opens that fail, which is
+ * thousands, hundreds where each resets the device, or BAR_OPENS in the
+ * environment. And it tells what an open costs.
  *
  * What keeps a BAR from being set up, and what widens the window in which first
  * accesses could disturb each other, is the module vfio_bar_selftest. Without
@@ -83,33 +83,101 @@ static void module_clear(int fd)
 	VFIO_ASSERT_EQ(write(fd, "\n", 1), 1);
 }
 
+/* How often each BAR was requested since "race" was written. */
+static void module_requests(int *requests)
+{
+	FILE *file = fopen(MODULE_DIR "requests", "re");
+	int bar, ret;
+
+	VFIO_ASSERT_NOT_NULL(file);
+	for (bar = 0; bar < PCI_STD_NUM_BARS; bar++) {
+		ret = fscanf(file, "%d", &requests[bar]);
+		VFIO_ASSERT_EQ(ret, 1);
+	}
+	fclose(file);
+}
+
+static void region_info(struct vfio_pci_device *device, int index,
+			struct vfio_region_info *info)
+{
+	info->argsz = sizeof(*info);
+	info->index = index;
+	ioctl_assert(device->fd, VFIO_DEVICE_GET_REGION_INFO, info);
+}
+
 /*
- * Open the device, and touch no BAR, which vfio_pci_device_init() does. In
- * @device->bars there is no more than what VFIO_DEVICE_GET_REGION_INFO says.
+ * Complete @device, whose fd was opened, and touch no BAR, which
+ * vfio_pci_device_init() does. In @device->bars and @device->config_space there
+ * is no more than what VFIO_DEVICE_GET_REGION_INFO says.
  *
- * Return: NULL and an errno if the device cannot be opened.
+ * Return: 0 or -errno
  */
-static struct vfio_pci_device *__device_open(void)
+static int device_bind(struct vfio_pci_device *device)
+{
+	int ret, bar;
+
+	ret = __vfio_device_bind_iommufd(device->fd, iommu->iommufd, NULL);
+	if (ret)
+		return ret;
+
+	for (bar = 0; bar < PCI_STD_NUM_BARS; bar++)
+		region_info(device, bar, &device->bars[bar].info);
+	region_info(device, VFIO_PCI_CONFIG_REGION_INDEX, &device->config_space);
+
+	return 0;
+}
+
+/*
+ * Let an open of the device fail when all else is done: what remains is to write
+ * the ID of the device to where it cannot be written.
+ *
+ * Return: 0 or -errno
+ */
+static int device_bind_fails(struct vfio_pci_device *device)
+{
+	struct vfio_device_bind_iommufd *bind;
+	int ret;
+
+	bind = mmap(NULL, page_size, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	VFIO_ASSERT_NE(bind, MAP_FAILED);
+	bind->argsz = sizeof(*bind);
+	bind->iommufd = iommu->iommufd;
+	VFIO_ASSERT_EQ(mprotect(bind, page_size, PROT_READ), 0);
+
+	ret = ioctl(device->fd, VFIO_DEVICE_BIND_IOMMUFD, bind) ? -errno : 0;
+	munmap(bind, page_size);
+
+	return ret;
+}
+
+static struct vfio_pci_device *device_alloc(void)
 {
 	struct vfio_pci_device *device;
-	int ret, bar;
 
 	device = vfio_pci_device_alloc(device_bdf, iommu);
 	vfio_pci_cdev_open(device, device_bdf);
-	ret = __vfio_device_bind_iommufd(device->fd, iommu->iommufd, NULL);
+
+	return device;
+}
+
+static void device_close(struct vfio_pci_device *device)
+{
+	VFIO_ASSERT_EQ(close(device->fd), 0);
+	vfio_pci_device_free(device);
+}
+
+/* Return: NULL and an errno if the device cannot be opened. */
+static struct vfio_pci_device *__device_open(void)
+{
+	struct vfio_pci_device *device = device_alloc();
+	int ret;
+
+	ret = device_bind(device);
 	if (ret) {
-		close(device->fd);
-		vfio_pci_device_free(device);
+		device_close(device);
 		errno = -ret;
 		return NULL;
-	}
-
-	for (bar = 0; bar < PCI_STD_NUM_BARS; bar++) {
-		struct vfio_region_info *info = &device->bars[bar].info;
-
-		info->argsz = sizeof(*info);
-		info->index = bar;
-		ioctl_assert(device->fd, VFIO_DEVICE_GET_REGION_INFO, info);
 	}
 
 	return device;
@@ -121,12 +189,6 @@ static struct vfio_pci_device *device_open(void)
 
 	VFIO_ASSERT_NOT_NULL(device, "Cannot open %s\n", device_bdf);
 	return device;
-}
-
-static void device_close(struct vfio_pci_device *device)
-{
-	VFIO_ASSERT_EQ(close(device->fd), 0);
-	vfio_pci_device_free(device);
 }
 
 static int ioeventfd(struct vfio_pci_device *device, u64 offset, u64 data, int fd)
@@ -216,6 +278,22 @@ static int find_bars(struct vfio_pci_device *device, int *bars)
 	}
 
 	return nr_bars;
+}
+
+/* How many of them are in memory: it takes no mapping to access the others. */
+static int nr_memory_bars(struct vfio_pci_device *device, const int *bars,
+			  int nr_bars)
+{
+	int i, count = 0;
+
+	for (i = 0; i < nr_bars; i++) {
+		u32 reg = vfio_pci_config_readl(device, PCI_BASE_ADDRESS_0 +
+							bars[i] * sizeof(reg));
+
+		count += !(reg & PCI_BASE_ADDRESS_SPACE_IO);
+	}
+
+	return count;
 }
 
 /* Make all accesses to all BARs but @except. */
@@ -442,6 +520,9 @@ TEST_F(bar_setup, once)
 	snapshot_take(&first);
 	EXPECT_EQ(self->nr_bars, snapshot_count(&first, ": vfio\n") -
 				 snapshot_count(&self->before, ": vfio\n"));
+	EXPECT_EQ(nr_memory_bars(self->device, self->bars, self->nr_bars),
+		  snapshot_count(&first, " ioremap") -
+		  snapshot_count(&self->before, " ioremap"));
 
 	for (i = 0; i < 10; i++)
 		access_all(_metadata, self->device, -1);
@@ -699,17 +780,22 @@ static void expect_error(struct __test_metadata *_metadata,
 
 TEST_F(bar_soft, errors)
 {
-	int ret;
+	int ret, error;
 
 	expect_error(_metadata, self->device, self->bar, variant->error);
 	access_all(_metadata, self->device, self->bar);
 	/* In this order, too */
 	expect_error(_metadata, self->device, self->bar, variant->error);
 
+	/* A kernel that knows no export has another error, for every BAR */
+	error = __vfio_device_feature(self->device->fd,
+				      VFIO_DEVICE_FEATURE_PROBE |
+				      VFIO_DEVICE_FEATURE_GET |
+				      VFIO_DEVICE_FEATURE_DMA_BUF, NULL, 0);
+	if (!error)
+		error = -ENODEV;
 	ret = __vfio_pci_dma_buf_export(self->device, self->bar, 0, page_size);
-	/* What cannot be exported at all cannot be exported wrongly */
-	if (ret != -ENOTTY)
-		EXPECT_EQ(-ENODEV, ret);
+	EXPECT_EQ(error, ret);
 }
 
 /* It depends on what was when the device was opened, and on nothing else. */
@@ -788,14 +874,48 @@ static int nr_opens(bool reset)
 }
 
 /*
+ * An open that fails when the BARs have been set up, which the module tells,
+ * gives them back at once, and not when the fd is closed or opened again.
+ */
+TEST_F(bar_leak, failed_open)
+{
+	int requests[PCI_STD_NUM_BARS], race, bar;
+	struct vfio_pci_device *device;
+
+	race = module_open("race");
+	if (race < 0)
+		SKIP(return, "The module vfio_bar_selftest is not loaded\n");
+	if (module_write(race, device_bdf, 0) == -EOPNOTSUPP) {
+		close(race);
+		SKIP(return, "The kernel has no kprobes\n");
+	}
+
+	device = device_alloc();
+	EXPECT_EQ(-EFAULT, device_bind_fails(device));
+	module_requests(requests);
+	close(race);
+	expect_same(_metadata, &self->before);
+
+	ASSERT_EQ(0, device_bind(device));
+	for (bar = 0; bar < PCI_STD_NUM_BARS; bar++) {
+		EXPECT_EQ(!!device->bars[bar].info.size, requests[bar]) {
+			TH_LOG("BAR %d", bar);
+		}
+	}
+	access_all(_metadata, device, -1);
+	device_close(device);
+}
+
+/*
  * Opens that get everything and opens that do not get one of the BARs, with and
- * without accesses; opens that fail, where the device can be reset.
+ * without accesses; opens that fail when the BARs have been set up, and before,
+ * where the device can be reset.
  */
 TEST_F_TIMEOUT(bar_leak, opens, 600)
 {
 	struct vfio_device_info info = { .argsz = sizeof(info) };
 	int bars[PCI_STD_NUM_BARS], nr_bars, nr, i;
-	int refused = 0, soft = 0, busy = 0, failed = 0;
+	int refused = 0, soft = 0, busy = 0, failed = 0, late = 0;
 	struct vfio_pci_device *device;
 	bool module = self->hold >= 0;
 	bool reset;
@@ -824,6 +944,13 @@ TEST_F_TIMEOUT(bar_leak, opens, 600)
 		if (with >= 0)
 			ASSERT_EQ(0, module_write(with, device_bdf, bar));
 
+		if (!reset || i % 4 == 0) {
+			device = device_alloc();
+			ASSERT_EQ(-EFAULT, device_bind_fails(device));
+			device_close(device);
+			late++;
+		}
+
 		device = __device_open();
 		if (with >= 0 && with == self->busy) {
 			if (!device)
@@ -845,7 +972,8 @@ TEST_F_TIMEOUT(bar_leak, opens, 600)
 			module_clear(with);
 	}
 
-	TH_LOG("%d opens, %d of them without a BAR, %d failed", i, soft, failed);
+	TH_LOG("%d opens, %d of them without a BAR, %d failed; %d more failed late",
+	       i, soft, failed, late);
 	if (!module)
 		return;
 	EXPECT_LT(0, soft);
@@ -880,8 +1008,7 @@ TEST_F_TIMEOUT(bar_setup, cost, 120)
 	memcpy(bars, self->device->bars, sizeof(bars));
 	device_close(self->device);
 	for (i = 0; i < rounds; i++) {
-		device = vfio_pci_device_alloc(device_bdf, iommu);
-		vfio_pci_cdev_open(device, device_bdf);
+		device = device_alloc();
 		start = now_ns();
 		ASSERT_EQ(0, __vfio_device_bind_iommufd(device->fd,
 							iommu->iommufd, NULL));

@@ -397,6 +397,70 @@ TEST_F(dma_buf_revoke, states)
 	}
 }
 
+static time_t now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec;
+}
+
+/* 7.1: from ok to revoked importers are told and waited for, and never else. */
+TEST_F(dma_buf_revoke, told_once)
+{
+	struct vfio_pci_device *device = self->owner.device;
+	int fence = fence_create(), other, importer, other_importer;
+	time_t start;
+
+	if (fence == -EOPNOTSUPP)
+		SKIP(return, "The module vfio_selftest is not loaded\n");
+
+	other = owner_export(&self->owner);
+	importer = importer_create(device->bdf, self->fd);
+	other_importer = importer_create(device->bdf, other);
+	EXPECT_EQ(0, importer_told(importer, NULL));
+
+	/* For now, and again for now. */
+	vfio_pci_decode_set(device, false);
+	EXPECT_EQ(1, importer_told(importer, NULL));
+	vfio_pci_decode_set(device, false);
+	ASSERT_EQ(0, __vfio_pci_low_power_enter(device, -1));
+	ASSERT_EQ(0, __vfio_pci_low_power_exit(device));
+	EXPECT_EQ(1, importer_told(importer, NULL));
+
+	/* For good, with somebody there who would be waited for. */
+	fence_add(fence, self->fd);
+	start = now();
+	vfio_pci_dma_buf_revoke(device, self->fd);
+	EXPECT_LT(now() - start, LIMIT_SECONDS);
+	EXPECT_EQ(1, importer_told(importer, NULL));
+	EXPECT_EQ(1, importer_told(other_importer, NULL));
+
+	/* The other way nobody is called, and then only who has not been. */
+	vfio_pci_decode_set(device, true);
+	EXPECT_EQ(1, importer_told(importer, NULL));
+	EXPECT_EQ(1, importer_told(other_importer, NULL));
+	vfio_pci_decode_set(device, false);
+	EXPECT_LT(now() - start, LIMIT_SECONDS);
+	EXPECT_EQ(1, importer_told(importer, NULL));
+	EXPECT_EQ(2, importer_told(other_importer, NULL));
+	vfio_pci_decode_set(device, true);
+	fence_signal(fence);
+
+	/* From ok straight to for good. */
+	vfio_pci_dma_buf_revoke(device, other);
+	EXPECT_EQ(3, importer_told(other_importer, NULL));
+	vfio_pci_decode_set(device, false);
+	vfio_pci_decode_set(device, true);
+	EXPECT_EQ(-EBADFD, __vfio_pci_dma_buf_revoke(device, other));
+	EXPECT_EQ(1, importer_told(importer, NULL));
+	EXPECT_EQ(3, importer_told(other_importer, NULL));
+
+	ASSERT_EQ(0, close(importer));
+	ASSERT_EQ(0, close(other_importer));
+	ASSERT_EQ(0, close(other));
+}
+
 /* The device closes with buffers that are revoked, and some that are not. */
 TEST_F(dma_buf_revoke, then_close)
 {
@@ -463,22 +527,15 @@ TEST_F(dma_buf_revoke, race)
 	}
 }
 
-static time_t now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec;
-}
-
 /* 6.7, 7.9: an importer that holds on keeps the caller waiting, nobody else. */
 TEST_F(dma_buf_revoke, drain)
 {
 	struct vfio_pci_device *device = self->owner.device;
 	struct revoke_call call = { .device = device, .fd = self->fd };
+	int hot_reset = __vfio_pci_hot_reset(device), bar = self->owner.bar;
 	time_t end = now() + LIMIT_SECONDS;
 	int fence = fence_create(), other;
-	void *vaddr, *other_map, *ret;
+	void *vaddr, *other_map, *device_map, *ret;
 	bool begun = false;
 	pthread_t thread;
 	u32 val;
@@ -488,6 +545,7 @@ TEST_F(dma_buf_revoke, drain)
 
 	other = owner_export(&self->owner);
 	other_map = vfio_pci_dma_buf_mmap(other, 0, 2 * page_size);
+	ASSERT_EQ(0, try_read32(other_map, &val));
 	ASSERT_EQ(0, __iommu_map_dma_buf(self->owner.iommu, self->fd,
 					 2 * page_size, IOVA));
 	fence_add(fence, self->fd);
@@ -511,6 +569,18 @@ TEST_F(dma_buf_revoke, drain)
 	EXPECT_SIGBUS(vaddr);
 	ret = __vfio_pci_dma_buf_mmap(self->fd, 0, page_size, PROT_READ);
 	EXPECT_EQ(MAP_FAILED, ret);
+	EXPECT_EQ(EBUSY, pthread_tryjoin_np(thread, &ret));
+
+	/* Who has another buffer keeps its pages and gets new ones, */
+	EXPECT_UNTOUCHED(other_map);
+	EXPECT_EQ(0, try_read32(other_map + page_size, &val));
+	/* as does who has the device fd, or maps it only now. */
+	device_map = vfio_pci_bar_mmap(device, bar, 0, page_size);
+	EXPECT_EQ(0, try_read32(device_map, &val));
+	ASSERT_EQ(0, munmap(device_map, page_size));
+	vfio_pci_bar_read32(device, bar, 0);
+	/* A reset would have to wait, with the lock of the set: it does not. */
+	EXPECT_EQ(hot_reset ?: -EBUSY, __vfio_pci_hot_reset(device));
 	EXPECT_EQ(EBUSY, pthread_tryjoin_np(thread, &ret));
 
 	fence_signal(fence);

@@ -5,20 +5,25 @@
  * Each case does one thing again and again, and lets the 1st, the 2nd, ...
  * allocation in it fail, until a run has so few that none fails. Proves that
  * what fails says ENOMEM and leaves no DMA-BUF behind, that a fault is served
- * in the end, and that nothing holds the device when all is over: it can be
- * unbound. What an unwind does wrong without that, KASAN and lockdep tell.
+ * in the end, that a revocation does not fail, and that nothing holds the device
+ * when all is over: it can be unbound. What an unwind does wrong without that,
+ * KASAN and lockdep tell.
  *
  * Does not fail allocations while a device is opened, nor within iommufd, which
  * has such a test of its own.
  *
  * Any device with a mappable BAR of two pages will do. The kernel needs
- * CONFIG_FAULT_INJECTION_DEBUG_FS, CONFIG_FAILSLAB and CONFIG_FAIL_PAGE_ALLOC.
+ * CONFIG_FAULT_INJECTION_DEBUG_FS, CONFIG_FAILSLAB and CONFIG_FAIL_PAGE_ALLOC. The
+ * cases with an importer need the module vfio_selftest.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -35,6 +40,8 @@
 #define DEBUGFS "/sys/kernel/debug"
 #define MAX_FAULTS 300
 #define NR_RANGES 3
+#define NR_FENCES 3
+#define LIMIT_SECONDS 10
 
 static const char *device_bdf;
 static size_t page_size;
@@ -129,6 +136,12 @@ struct state {
 	int buffer;
 	void *vaddr;
 	int nr_ranges;
+	/* Who is told to let go, and who then lets go, if anybody waits. */
+	int importer;
+	int told;
+	int fences[NR_FENCES];
+	pthread_t thread;
+	bool done, waited;
 };
 
 FIXTURE(fail_nth) {
@@ -140,6 +153,7 @@ FIXTURE_SETUP(fail_nth)
 	struct state *state = &self->state;
 
 	state->buffer = -1;
+	state->importer = -1;
 	state->vaddr = MAP_FAILED;
 	state->iommu = iommu_init(MODE_IOMMUFD);
 	state->device = vfio_pci_device_init(device_bdf, state->iommu);
@@ -155,6 +169,8 @@ FIXTURE_TEARDOWN(fail_nth)
 {
 	struct state *state = &self->state;
 
+	if (state->importer >= 0)
+		close(state->importer);
 	if (state->buffer >= 0)
 		close(state->buffer);
 	vfio_pci_device_cleanup(state->device);
@@ -294,7 +310,7 @@ static int undo_fault(struct state *self)
 {
 	/* To a place where the page tables must be made anew. */
 	static u64 place = 0x100000000000;
-		int fd = self->buffer;
+	int fd = self->buffer;
 	u64 offset = 0;
 	void *vaddr;
 
@@ -333,6 +349,103 @@ static int undo_revoke(struct state *self)
 	self->vaddr = vfio_pci_dma_buf_mmap(self->buffer, 0, page_size);
 
 	return try_read32(self->vaddr, &val);
+}
+
+static time_t now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec;
+}
+
+/*
+ * The importer is told, and the fences are collected, in one hold of the
+ * reservation lock, which importer_told() takes: none is signalled too early.
+ */
+static void *let_go_thread(void *arg)
+{
+	struct state *self = arg;
+	time_t end = now() + LIMIT_SECONDS;
+	int i;
+
+	while (importer_told(self->importer, NULL) == self->told && now() < end)
+		sched_yield();
+	/* Who does not wait is back by then. */
+	usleep(20 * 1000);
+	self->waited = !__atomic_load_n(&self->done, __ATOMIC_ACQUIRE);
+	for (i = 0; i < NR_FENCES; i++)
+		fence_signal(self->fences[i]);
+
+	return NULL;
+}
+
+/* A mapping that was touched, and fences to wait for. */
+static int let_go_start(struct state *self)
+{
+	u32 val;
+	int i;
+
+	self->done = false;
+	self->told = importer_told(self->importer, NULL);
+	for (i = 0; i < NR_FENCES; i++) {
+		self->fences[i] = fence_create();
+		fence_add(self->fences[i], self->buffer);
+	}
+	i = pthread_create(&self->thread, NULL, let_go_thread, self);
+
+	return i ? -i : try_read32(self->vaddr, &val);
+}
+
+/* Return: -EBUSY if the importer was not told, not waited for, or something is left. */
+static int let_go_end(struct state *self)
+{
+	u32 val;
+
+	if (pthread_join(self->thread, NULL) || !self->waited ||
+	    importer_told(self->importer, NULL) != self->told + 1 ||
+	    try_read32(self->vaddr, &val) != -EFAULT)
+		return -EBUSY;
+
+	return 0;
+}
+
+/* It waits, but there is nothing that it could fail for. */
+static int let_go_done(struct state *self, int ret)
+{
+	__atomic_store_n(&self->done, true, __ATOMIC_RELEASE);
+
+	return ret == -ENOMEM ? -EIO : ret;
+}
+
+static int op_revoke_importer(struct state *self)
+{
+	return let_go_done(self, op_revoke(self));
+}
+
+/* Another buffer, with another importer. */
+static int undo_revoke_importer(struct state *self)
+{
+	int ret = let_go_end(self);
+
+	close(self->importer);
+	if (!ret)
+		ret = undo_revoke(self);
+	self->importer = importer_create(device_bdf, self->buffer);
+
+	return ret ?: let_go_start(self);
+}
+
+static int op_decode_off(struct state *self)
+{
+	return let_go_done(self, __vfio_pci_decode_set(self->device, false));
+}
+
+static int undo_decode_off(struct state *self)
+{
+	int ret = let_go_end(self) ?: __vfio_pci_decode_set(self->device, true);
+
+	return ret ?: let_go_start(self);
 }
 
 TEST_F(fail_nth, export)
@@ -406,7 +519,7 @@ TEST_F(fail_nth, wc_fault)
 	sweep_faults(_metadata, state);
 }
 
-/* There may be no allocation at all in it. */
+/* Without an importer there may be no allocation at all in it. */
 TEST_F(fail_nth, revoke)
 {
 	struct state *state = &self->state;
@@ -417,6 +530,40 @@ TEST_F(fail_nth, revoke)
 	ASSERT_EQ(0, op_fault(state));
 	EXPECT_GE(sweep(state, op_revoke, undo_revoke), 0);
 	ASSERT_EQ(0, munmap(state->vaddr, page_size));
+}
+
+/*
+ * To wait for several fences it takes memory to collect them. Without it they are
+ * waited for all the same, and the revocation does not fail.
+ */
+static void sweep_importer(struct __test_metadata *_metadata, struct state *state,
+			   op_t op, op_t undo)
+{
+	state->buffer = vfio_pci_dma_buf_export(state->device, state->bar, 0,
+						page_size);
+	state->vaddr = vfio_pci_dma_buf_mmap(state->buffer, 0, page_size);
+	state->importer = importer_create(device_bdf, state->buffer);
+	if (state->importer == -EOPNOTSUPP)
+		SKIP(return, "The module vfio_selftest is not loaded\n");
+
+	ASSERT_EQ(0, let_go_start(state));
+	EXPECT_GT(sweep(state, op, undo), 0);
+
+	/* What the last one has prepared. */
+	EXPECT_EQ(0, op(state));
+	EXPECT_EQ(0, let_go_end(state));
+	ASSERT_EQ(0, munmap(state->vaddr, page_size));
+}
+
+TEST_F(fail_nth, revoke_importer)
+{
+	sweep_importer(_metadata, &self->state, op_revoke_importer,
+		       undo_revoke_importer);
+}
+
+TEST_F(fail_nth, decode_off_importer)
+{
+	sweep_importer(_metadata, &self->state, op_decode_off, undo_decode_off);
 }
 
 /* A reference that was not put makes this wait for ever. */

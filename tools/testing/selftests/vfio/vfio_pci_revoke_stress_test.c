@@ -11,8 +11,9 @@
  * That is how an access shows that slips through during a reset.
  *
  * Each event is repeated for a bounded time, and longer if need be until it has
- * succeeded once: a device may be too busy for some of them. What the events do
- * one by one is in vfio_pci_revoke_test.
+ * succeeded once: a device may be too busy for some of them. And until an access
+ * has been refused, if the event is there to refuse it. What the events do one
+ * by one is in vfio_pci_revoke_test.
  *
  * Specification: 2.6, 4.1, 5.3, 6.2, 6.7, 7, 8, 10. Defects: D3, D5, D7, D11,
  * D12, D14, D23.
@@ -314,9 +315,17 @@ typedef int event_t(struct stress *stress);
 
 #define MAX_EVENTS 8
 
-/* All at once, and @events by turns, again and again. */
+static bool never_refused(void)
+{
+	return !__atomic_load_n(&shared->faults, __ATOMIC_RELAXED);
+}
+
+/*
+ * All at once, and @events by turns, again and again. With @refuse an access
+ * that comes in between has to fail, by any mapping.
+ */
 static void run_events(struct __test_metadata *_metadata, struct stress *stress,
-		       event_t * const *events, int nr_events)
+		       event_t * const *events, int nr_events, bool refuse)
 {
 	void *(* const churn[])(void *) = { churn_mmap, churn_export, churn_import };
 	long long end = now_ms() + ROUND_MS;
@@ -341,7 +350,8 @@ static void run_events(struct __test_metadata *_metadata, struct stress *stress,
 		} else if (!ret) {
 			missing -= !nr[i]++;
 		}
-	} while (!ret && (now_ms() < end || (missing && now_ms() < limit)));
+	} while (!ret && (now_ms() < end || (now_ms() < limit &&
+		 (missing || (refuse && never_refused())))));
 	EXPECT_EQ(0, ret) {
 		TH_LOG("event %d of %d: %s", i, nr_events, strerror(-ret));
 	}
@@ -361,6 +371,8 @@ static void run_events(struct __test_metadata *_metadata, struct stress *stress,
 	}
 	EXPECT_EQ(0, shared->wrong);
 	EXPECT_LT(0, shared->reads);
+	if (refuse)
+		EXPECT_LT(0, shared->faults);
 
 	/* Nothing is stuck. */
 	for (i = 0; i < stress->nr_pages; i++) {
@@ -378,7 +390,13 @@ static void run_events(struct __test_metadata *_metadata, struct stress *stress,
 static void run(struct __test_metadata *_metadata, struct stress *stress,
 		event_t *event)
 {
-	run_events(_metadata, stress, &event, 1);
+	run_events(_metadata, stress, &event, 1, false);
+}
+
+static void run_refuse(struct __test_metadata *_metadata, struct stress *stress,
+		       event_t *event)
+{
+	run_events(_metadata, stress, &event, 1, true);
 }
 
 static int decode(struct stress *stress)
@@ -393,7 +411,7 @@ TEST_F(stress, decode)
 {
 	struct stress *stress = &self->stress;
 
-	run(_metadata, stress, decode);
+	run_refuse(_metadata, stress, decode);
 }
 
 static bool can_reset(struct stress *stress)
@@ -528,7 +546,7 @@ TEST_F(stress, d3hot)
 	if (!can_d3hot(stress))
 		SKIP(return, "%s has no power management\n", device_bdf);
 
-	run(_metadata, stress, d3hot);
+	run_refuse(_metadata, stress, d3hot);
 }
 
 static int low_power(struct stress *stress)
@@ -541,7 +559,7 @@ TEST_F(stress, low_power)
 {
 	struct stress *stress = &self->stress;
 
-	run(_metadata, stress, low_power);
+	run_refuse(_metadata, stress, low_power);
 }
 
 /* Whether or not it got as far as going to sleep. */
@@ -618,16 +636,44 @@ TEST_F(stress, mixed)
 	if (have_hot_reset)
 		events[nr++] = hot_reset;
 
-	run_events(_metadata, stress, events, nr);
+	run_events(_metadata, stress, events, nr, true);
+}
+
+/*
+ * Unbind the driver, which waits for the device to be closed, and for all who
+ * have a registration of it: so has a fault on a buffer that is not revoked.
+ */
+static pid_t start_unbind(struct stress *stress)
+{
+	struct pollfd pfd = {
+		.fd = vfio_pci_event_open(stress->device, VFIO_PCI_REQ_IRQ_INDEX),
+		.events = POLLIN,
+	};
+	pid_t pid;
+
+	VFIO_ASSERT_GE(pfd.fd, 0);
+	pid = fork();
+	VFIO_ASSERT_GE(pid, 0);
+	if (!pid) {
+		close(stress->device->fd);
+		close(stress->iommu->iommufd);
+		_exit(-__sysfs_write(device_bdf, "driver/unbind", device_bdf));
+	}
+
+	VFIO_ASSERT_EQ(poll(&pfd, 1, LIMIT_SECONDS * 1000), 1);
+	VFIO_ASSERT_EQ(close(pfd.fd), 0);
+
+	return pid;
 }
 
 /* The device goes away under those who fault on its buffers. */
 static void run_closing(struct __test_metadata *_metadata,
-			struct stress *stress, void (*between)(void))
+			struct stress *stress, bool unbind)
 {
 	long long end = now_ms() + 2 * ROUND_MS;
 	u64 size = stress->nr_pages * page_size;
-	int nr = 0, i;
+	int nr = 0, i, status;
+	pid_t pid = 0;
 	u32 val;
 
 	/* It would keep the device open. */
@@ -639,17 +685,24 @@ static void run_closing(struct __test_metadata *_metadata,
 		stress->device_map = stress->buffer_map;
 		shared->stop = 0;
 		start_processes(stress);
+		if (unbind)
+			pid = start_unbind(stress);
 		start_threads(stress);
 		while (__atomic_load_n(&shared->reads, __ATOMIC_RELAXED) < reads + 50)
 			sched_yield();
 
+		/* They have their pages, which are to be faulted in just then. */
+		decode(stress);
 		vfio_pci_device_cleanup(stress->device);
 		stress->device = NULL;
 		for (i = 0; i < stress->nr_pages; i++)
 			EXPECT_EQ(-EFAULT, try_read32(stress->buffer_map +
 						      i * page_size, &val));
-		if (between)
-			between();
+		if (unbind) {
+			ASSERT_EQ(pid, waitpid(pid, &status, 0));
+			ASSERT_EQ(0, status);
+			sysfs_driver_set(device_bdf, device_driver);
+		}
 		device_open(stress);
 		mark_pages(stress);
 		EXPECT_EQ(-EFAULT, try_read32(stress->buffer_map, &val));
@@ -671,19 +724,14 @@ TEST_F(stress, close)
 {
 	struct stress *stress = &self->stress;
 
-	run_closing(_metadata, stress, NULL);
-}
-
-static void rebind(void)
-{
-	sysfs_driver_set(device_bdf, device_driver);
+	run_closing(_metadata, stress, false);
 }
 
 TEST_F(stress, unbind)
 {
 	struct stress *stress = &self->stress;
 
-	run_closing(_metadata, stress, rebind);
+	run_closing(_metadata, stress, true);
 }
 
 /* Clients die in the middle of a fault. */

@@ -13,19 +13,21 @@
  *   afterwards all of it works, and only then: the end of one event does not
  *     end another that is still going on.
  *
- * Events that the device lacks (resets, power states) are skipped. So is what
- * the IOMMU does not tell. With a second device of the same set (on the same
- * bus) as another argument, that one is watched while the first is reset.
+ * Events that the device lacks (resets, power states) are skipped. So are cases
+ * on an importer alone if the IOMMU does not tell what it translates. With a
+ * second device of the same set (on the same bus) as another argument, that one
+ * is watched while the first is reset.
  *
  * That a hot reset revokes after the device is in D0 (D15) can be seen from D1
  * only, because D3hot has revoked everything already.
  *
- * Cases on a command write that fails, on importers that do not let go, and on
- * D1 need the module vfio_selftest. Those on errors need aer_inject, and a device
- * behind a port that reports errors; if there is a second device, that must be
- * behind the same one. O_PATH references (D11) prove something only with
- * KASAN and SLUB_RCU_DEBUG in the kernel, the lock order (D12) with lockdep, on
- * a device with ATS and FLR.
+ * Cases on a command write that fails, on importers that do not let go or count
+ * what they are told, and on D1 need the module vfio_selftest. Those on errors
+ * need aer_inject, and a device behind a port that reports errors; if there is a
+ * second device, that must be behind the same one. That on trace events needs
+ * those of vfio-pci. O_PATH references (D11) prove something only with KASAN and
+ * SLUB_RCU_DEBUG in the kernel, the lock order (D12) with lockdep, on a device
+ * with ATS and FLR.
  *
  * Specification: 5.3, 5.4, 6.3, 6.7, 7.1 to 7.3, 7.5 to 7.7, 7.9, 10.
  * Defects: D3, D4, D7, D8, D10 to D16, D19, D21, D23.
@@ -40,6 +42,9 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -242,6 +247,9 @@ FIXTURE_SETUP(revoke)
 	ASSERT_EQ(0, view_use(&self->view));
 	if (variant->way != IMPORTER)
 		ASSERT_EQ(0, try_read32(self->view.vaddr, &val));
+	if (variant->way == IMPORTER &&
+	    iommu_translates(device_bdfs[0], IOVA) == -EOPNOTSUPP)
+		SKIP(return, "The IOMMU does not tell what it translates\n");
 	expect_established(_metadata, &self->view);
 }
 
@@ -398,42 +406,56 @@ static void *reset_loop_thread(void *arg)
 	return NULL;
 }
 
+/* What the kernel does for a user: copy from a mapping, import once more. */
+static int copy_or_import(struct view *view, const int *fds)
+{
+	const iova_t iova = view->iova + SZ_2M;
+	u32 val;
+	int ret;
+
+	if (view->way == IMPORTER) {
+		ret = __iommu_map_dma_buf(view->iommu, view->fd, page_size, iova);
+		if (!ret)
+			VFIO_ASSERT_EQ(__iommu_unmap_dma_buf(view->iommu, iova,
+							     page_size), 0);
+		return ret;
+	}
+
+	ret = write(fds[1], view->vaddr, sizeof(val));
+	if (ret < 0)
+		return -errno;
+	VFIO_ASSERT_EQ(ret, sizeof(val));
+	VFIO_ASSERT_EQ(read(fds[0], &val, sizeof(val)), ret);
+
+	return 0;
+}
+
 /*
  * A user waits for the end of a reset, a copy that the kernel makes for one does
- * not: that may hold what the reset has to take.
+ * not: that may hold what the reset has to take. Nor does an import.
  */
 TEST_F(revoke, reset_copy)
 {
+	int expected = variant->way == IMPORTER ? -ENODEV : -EFAULT;
 	struct reset_loop loop = { .view = &self->view };
 	time_t end = now() + LIMIT_SECONDS;
-	bool failed = false;
-	int fds[2], ret;
 	pthread_t thread;
-	u32 val;
+	int fds[2], ret;
 
-	if (variant->way == IMPORTER)
-		return;
 	if (do_device_reset(&self->view))
 		SKIP(return, "%s cannot be reset\n", device_bdfs[0]);
 
 	ASSERT_EQ(0, pipe(fds));
 	ASSERT_EQ(0, pthread_create(&thread, NULL, reset_loop_thread, &loop));
-	while (!failed && now() < end) {
-		ret = write(fds[1], self->view.vaddr, sizeof(val));
-		failed = ret < 0;
-		if (failed) {
-			EXPECT_EQ(EFAULT, errno);
-		} else {
-			ASSERT_EQ(sizeof(val), ret);
-			ASSERT_EQ(ret, read(fds[0], &val, sizeof(val)));
-		}
-	}
-	EXPECT_TRUE(failed);
+	do {
+		ret = copy_or_import(&self->view, fds);
+	} while (!ret && now() < end);
+	EXPECT_EQ(expected, ret);
 
 	__atomic_store_n(&loop.stop, true, __ATOMIC_RELEASE);
 	ASSERT_EQ(0, pthread_join(thread, NULL));
 	ASSERT_EQ(0, loop.ret);
-	EXPECT_EQ(sizeof(val), write(fds[1], self->view.vaddr, sizeof(val)));
+	EXPECT_EQ(0, copy_or_import(&self->view, fds));
 	ASSERT_EQ(0, close(fds[0]));
 	ASSERT_EQ(0, close(fds[1]));
 }
@@ -574,13 +596,17 @@ TEST_F(revoke, low_power_reset)
 		do_device_reset, do_hot_reset, do_sysfs_reset, do_flr,
 	};
 	bool any = false;
-	int i;
+	int i, ret;
 
 	for (i = 0; i < ARRAY_SIZE(resets); i++) {
 		ASSERT_EQ(0, __vfio_pci_low_power_enter(self->device, -1));
-		any |= !resets[i](&self->view);
-		expect_revoked(_metadata, &self->view);
+		ret = resets[i](&self->view);
+		if (!ret)
+			expect_revoked(_metadata, &self->view);
 		ASSERT_EQ(0, __vfio_pci_low_power_exit(self->device));
+		if (ret)
+			continue;
+		any = true;
 		expect_restored(_metadata, &self->view);
 	}
 	if (!any)
@@ -634,12 +660,13 @@ TEST_F(revoke, low_power_wakeup)
 	ASSERT_LE(0, eventfd_fd);
 	for (i = 0; i < 2; i++) {
 		ASSERT_EQ(0, __vfio_pci_low_power_enter(self->device, eventfd_fd));
-		if (self->view.way != IMPORTER)
-			expect_revoked(_metadata, &self->view);
-		if (!wait_suspended(device_bdfs[0])) {
+		if (!i && !wait_suspended(device_bdfs[0])) {
 			__vfio_pci_low_power_exit(self->device);
 			SKIP(return, "%s does not suspend\n", device_bdfs[0]);
 		}
+		ASSERT_TRUE(wait_suspended(device_bdfs[0]));
+		if (self->view.way != IMPORTER)
+			expect_revoked(_metadata, &self->view);
 		EXPECT_FALSE(is_readable(eventfd_fd));
 
 		vfio_pci_config_readw(self->device, PCI_VENDOR_ID);
@@ -711,32 +738,6 @@ TEST_F(revoke, low_power_wakeup_held)
 	ASSERT_EQ(0, close(eventfd_fd));
 }
 
-/* An eventfd for what is not an interrupt. -1 if the device has no such event. */
-static int event_open(struct vfio_pci_device *device, int index)
-{
-	struct {
-		struct vfio_irq_set set;
-		s32 fd;
-	} __packed irq = {
-		.set = {
-			.argsz = sizeof(irq),
-			.flags = VFIO_IRQ_SET_DATA_EVENTFD |
-				 VFIO_IRQ_SET_ACTION_TRIGGER,
-			.index = index,
-			.count = 1,
-		},
-		.fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC),
-	};
-
-	VFIO_ASSERT_GE(irq.fd, 0);
-	if (ioctl(device->fd, VFIO_DEVICE_SET_IRQS, &irq)) {
-		close(irq.fd);
-		return -1;
-	}
-
-	return irq.fd;
-}
-
 #define ERROR_BEGINS "ERROR_EVENT=BEGIN_RECOVERY"
 #define ERROR_OVER "ERROR_EVENT=SUCCESSFUL_RECOVERY"
 #define ERROR_FAILED "ERROR_EVENT=FAILED_RECOVERY"
@@ -758,7 +759,7 @@ static void expect_revoked_soon(struct __test_metadata *_metadata, struct view *
  */
 TEST_F(revoke, error)
 {
-	int error_fd = event_open(self->device, VFIO_PCI_ERR_IRQ_INDEX);
+	int error_fd = vfio_pci_event_open(self->device, VFIO_PCI_ERR_IRQ_INDEX);
 	int uevents = uevent_open(), ret, i, nr_early = 0;
 	u32 before, after;
 	u64 count;
@@ -894,14 +895,16 @@ TEST_F(revoke, made_while_revoked)
 	}
 }
 
-/* D3, D4: close. What is mapped of the device fd goes first, it would prevent that. */
-static void try_close(struct __test_metadata *_metadata, struct view *view)
+/*
+ * D3, D4: close. A mapping of the device fd keeps the device open, in the state
+ * that it is in: an access gives @mapped.
+ */
+static void try_close(struct __test_metadata *_metadata, struct view *view,
+		      int mapped)
 {
 	struct iommu *iommu = view->iommu;
 	u32 val;
 
-	if (view->way == DEVICE_FD)
-		view_unuse(view);
 	vfio_pci_device_cleanup(view->device);
 
 	if (view->way == IMPORTER) {
@@ -912,6 +915,8 @@ static void try_close(struct __test_metadata *_metadata, struct view *view)
 		EXPECT_EQ(MAP_FAILED, __vfio_pci_dma_buf_mmap(view->fd, 0, page_size,
 							      PROT_READ));
 		EXPECT_EQ(ENODEV, errno);
+	} else {
+		EXPECT_EQ(mapped, try_read32(view->vaddr, &val));
 	}
 	view_unuse(view);
 	if (view->fd >= 0)
@@ -923,25 +928,9 @@ static void try_close(struct __test_metadata *_metadata, struct view *view)
 		    PCI_COMMAND_MEMORY);
 }
 
-/* A mapping of the device fd keeps the device open, and in the state it is in. */
-static void close_mapped(struct __test_metadata *_metadata, struct view *view,
-			 int expected)
-{
-	struct iommu *iommu = view->iommu;
-	u32 val;
-
-	vfio_pci_device_cleanup(view->device);
-	EXPECT_EQ(expected, try_read32(view->vaddr, &val));
-	view_unuse(view);
-	view->device = vfio_pci_device_init(device_bdfs[0], iommu);
-}
-
 TEST_F(revoke, close)
 {
-	if (variant->way == DEVICE_FD)
-		close_mapped(_metadata, &self->view, 0);
-	else
-		try_close(_metadata, &self->view);
+	try_close(_metadata, &self->view, 0);
 	self->device = self->view.device;
 }
 
@@ -949,10 +938,7 @@ TEST_F(revoke, close_decode_off)
 {
 	vfio_pci_decode_set(self->device, false);
 	expect_revoked(_metadata, &self->view);
-	if (variant->way == DEVICE_FD)
-		close_mapped(_metadata, &self->view, -EFAULT);
-	else
-		try_close(_metadata, &self->view);
+	try_close(_metadata, &self->view, -EFAULT);
 	self->device = self->view.device;
 }
 
@@ -960,7 +946,7 @@ TEST_F(revoke, close_low_power)
 {
 	ASSERT_EQ(0, __vfio_pci_low_power_enter(self->device, -1));
 	expect_revoked(_metadata, &self->view);
-	try_close(_metadata, &self->view);
+	try_close(_metadata, &self->view, -EFAULT);
 	self->device = self->view.device;
 }
 
@@ -969,7 +955,7 @@ TEST_F(revoke, close_d3hot)
 	if (__vfio_pci_power_state_set(self->device, 3))
 		SKIP(return, "%s has no power management\n", device_bdfs[0]);
 	expect_revoked(_metadata, &self->view);
-	try_close(_metadata, &self->view);
+	try_close(_metadata, &self->view, -EFAULT);
 	self->device = self->view.device;
 }
 
@@ -987,8 +973,8 @@ TEST_F(revoke, error_close)
 	ASSERT_TRUE(uevent_get(uevents, device_bdfs[0], ERROR_OVER,
 			       LIMIT_SECONDS * 1000));
 
-	expect_revoked(_metadata, &self->view);
-	try_close(_metadata, &self->view);
+	expect_revoked_soon(_metadata, &self->view);
+	try_close(_metadata, &self->view, -EFAULT);
 	self->device = self->view.device;
 
 	after = vfio_pci_bar_read32(self->device, self->view.bar, 0);
@@ -1001,7 +987,7 @@ TEST_F(revoke, error_close)
 TEST_F(revoke, unbind)
 {
 	struct pollfd pfd = {
-		.fd = event_open(self->device, VFIO_PCI_REQ_IRQ_INDEX),
+		.fd = vfio_pci_event_open(self->device, VFIO_PCI_REQ_IRQ_INDEX),
 		.events = POLLIN,
 	};
 	int status;
@@ -1123,15 +1109,18 @@ FIXTURE_TEARDOWN(revoke_all)
 	iommu_cleanup(self->iommu);
 }
 
-TEST_F(revoke_all, bars)
-{
-	struct vfio_pci_device *device = self->device;
+/* Mappings of pages of all BARs, by the device fd and by buffers. */
+struct bars {
 	void *vaddr[6 * PCI_STD_NUM_BARS];
-	u64 size, offsets[3];
-	int bar, nr = 0, i, j, fd;
-	long faults;
-	u32 val;
+	int nr;
+};
 
+static void bars_map(struct vfio_pci_device *device, struct bars *bars)
+{
+	u64 size, offsets[3];
+	int bar, i, fd;
+
+	bars->nr = 0;
 	for (bar = 0; bar < PCI_STD_NUM_BARS; bar++) {
 		if (!(device->bars[bar].info.flags & VFIO_REGION_INFO_FLAG_MMAP))
 			continue;
@@ -1141,27 +1130,47 @@ TEST_F(revoke_all, bars)
 		offsets[1] = size - page_size;
 		offsets[2] = size / 2 & ~(page_size - 1);
 		for (i = 0; i < ARRAY_SIZE(offsets); i++) {
-			vaddr[nr++] = vfio_pci_bar_mmap(device, bar, offsets[i],
-							page_size);
+			bars->vaddr[bars->nr++] = vfio_pci_bar_mmap(device, bar, offsets[i],
+								    page_size);
 			/* A sub-page BAR cannot be exported. */
 			fd = __vfio_pci_dma_buf_export(device, bar, offsets[i],
 						       page_size);
 			if (fd < 0)
 				continue;
-			vaddr[nr++] = vfio_pci_dma_buf_mmap(fd, 0, page_size);
-			ASSERT_EQ(0, close(fd));
+			bars->vaddr[bars->nr++] = vfio_pci_dma_buf_mmap(fd, 0, page_size);
+			VFIO_ASSERT_EQ(close(fd), 0);
 		}
 	}
-	if (!nr)
+}
+
+/* None of them has its page, all of them get it. */
+static void expect_bars_fault(struct __test_metadata *_metadata, struct bars *bars)
+{
+	long faults;
+	u32 val;
+	int i;
+
+	for (i = 0; i < bars->nr; i++) {
+		ASSERT_EQ(0, try_read32_faults(bars->vaddr[i], &val, &faults));
+		ASSERT_EQ(1, faults) {
+			TH_LOG("mapping %d", i);
+		}
+	}
+}
+
+TEST_F(revoke_all, bars)
+{
+	struct vfio_pci_device *device = self->device;
+	struct bars bars;
+	int i, j;
+	u32 val;
+
+	bars_map(device, &bars);
+	if (!bars.nr)
 		SKIP(return, "%s has no mappable BAR\n", device_bdfs[0]);
 
-	for (i = 0; i < 4; i++) {
-		for (j = 0; j < nr; j++) {
-			ASSERT_EQ(0, try_read32_faults(vaddr[j], &val, &faults));
-			ASSERT_EQ(1, faults) {
-				TH_LOG("mapping %d", j);
-			}
-		}
+	for (i = 0; i < 3; i++) {
+		expect_bars_fault(_metadata, &bars);
 
 		switch (i) {
 		case 0:
@@ -1174,14 +1183,9 @@ TEST_F(revoke_all, bars)
 		case 2:
 			__vfio_pci_low_power_enter(device, -1);
 			break;
-		case 3:
-			/* Over when it returns, if there is one at all. */
-			if (__vfio_pci_reset(device))
-				return;
-			continue;
 		}
-		for (j = 0; j < nr; j++)
-			EXPECT_EQ(-EFAULT, try_read32(vaddr[j], &val));
+		for (j = 0; j < bars.nr; j++)
+			EXPECT_EQ(-EFAULT, try_read32(bars.vaddr[j], &val));
 		switch (i) {
 		case 0:
 			vfio_pci_decode_set(device, true);
@@ -1195,10 +1199,28 @@ TEST_F(revoke_all, bars)
 			break;
 		}
 	}
-	for (j = 0; j < nr; j++) {
-		ASSERT_EQ(0, try_read32_faults(vaddr[j], &val, &faults));
-		ASSERT_EQ(1, faults);
-	}
+	expect_bars_fault(_metadata, &bars);
+}
+
+/* A reset is over when it returns, and all of them are gone. */
+TEST_F(revoke_all, bars_reset)
+{
+	struct view view = { .device = self->device };
+	int (*reset)(struct view *view) = do_device_reset;
+	struct bars bars;
+
+	if (reset(&view))
+		reset = do_hot_reset;
+	if (reset(&view))
+		SKIP(return, "%s cannot be reset\n", device_bdfs[0]);
+
+	bars_map(self->device, &bars);
+	if (!bars.nr)
+		SKIP(return, "%s has no mappable BAR\n", device_bdfs[0]);
+
+	expect_bars_fault(_metadata, &bars);
+	ASSERT_EQ(0, reset(&view));
+	expect_bars_fault(_metadata, &bars);
 }
 
 /*
@@ -1334,6 +1356,40 @@ struct drain {
 	bool done;
 };
 
+static bool drain_open(struct __test_metadata *_metadata, struct drain *drain)
+{
+	u32 val;
+
+	drain->fence = fence_create();
+	if (drain->fence == -EOPNOTSUPP)
+		SKIP(return false, "The module vfio_selftest is not loaded\n");
+
+	drain->iommu = iommu_init(MODE_IOMMUFD);
+	drain->device = vfio_pci_device_init(device_bdfs[0], drain->iommu);
+	vfio_pci_bars_unmap(drain->device);
+	drain->bar = vfio_pci_bar_find(drain->device, page_size, false);
+	if (drain->bar < 0)
+		SKIP(return false, "%s has no mappable BAR of a page\n",
+		     device_bdfs[0]);
+
+	drain->fd = vfio_pci_dma_buf_export(drain->device, drain->bar, 0, page_size);
+	fence_add(drain->fence, drain->fd);
+	drain->device_map = vfio_pci_bar_mmap(drain->device, drain->bar, 0, page_size);
+	ASSERT_EQ(0, try_read32(drain->device_map, &val));
+
+	return true;
+}
+
+static void drain_close(struct drain *drain)
+{
+	if (!drain->device)
+		return;
+	munmap(drain->device_map, page_size);
+	close(drain->fd);
+	vfio_pci_device_cleanup(drain->device);
+	iommu_cleanup(drain->iommu);
+}
+
 FIXTURE(revoke_drain) {
 	struct drain drain;
 };
@@ -1343,39 +1399,19 @@ FIXTURE_SETUP(revoke_drain)
 	struct drain *drain = &self->drain;
 	u32 val;
 
-	drain->fence = fence_create();
-	if (drain->fence == -EOPNOTSUPP)
-		SKIP(return, "The module vfio_selftest is not loaded\n");
-
-	drain->iommu = iommu_init(MODE_IOMMUFD);
-	drain->device = vfio_pci_device_init(device_bdfs[0], drain->iommu);
-	vfio_pci_bars_unmap(drain->device);
-	drain->bar = vfio_pci_bar_find(drain->device, page_size, false);
-	if (drain->bar < 0)
-		SKIP(return, "%s has no mappable BAR of a page\n", device_bdfs[0]);
-
-	drain->fd = vfio_pci_dma_buf_export(drain->device, drain->bar, 0, page_size);
+	if (!drain_open(_metadata, drain))
+		return;
 	drain->buffer_map = vfio_pci_dma_buf_mmap(drain->fd, 0, page_size);
-	drain->device_map = vfio_pci_bar_mmap(drain->device, drain->bar, 0, page_size);
 	ASSERT_EQ(0, try_read32(drain->buffer_map, &val));
-	ASSERT_EQ(0, try_read32(drain->device_map, &val));
 
 	/* What has no importer has nobody to wait for. */
 	ASSERT_EQ(0, __iommu_map_dma_buf(drain->iommu, drain->fd, page_size, IOVA));
-	fence_add(drain->fence, drain->fd);
 }
 
 FIXTURE_TEARDOWN(revoke_drain)
 {
-	struct drain *drain = &self->drain;
-
-	if (!drain->device)
-		return;
-	munmap(drain->buffer_map, page_size);
-	munmap(drain->device_map, page_size);
-	close(drain->fd);
-	vfio_pci_device_cleanup(drain->device);
-	iommu_cleanup(drain->iommu);
+	munmap(self->drain.buffer_map, page_size);
+	drain_close(&self->drain);
 }
 
 static void *decode_off_thread(void *arg)
@@ -1415,14 +1451,19 @@ static void drain_start(struct __test_metadata *_metadata, struct drain *drain)
 	EXPECT_FALSE(is_done(drain));
 }
 
+/* It has not ended by itself. */
+static void drain_join(struct __test_metadata *_metadata, struct drain *drain)
+{
+	EXPECT_FALSE(is_done(drain));
+	fence_signal(drain->fence);
+	ASSERT_EQ(0, pthread_join(drain->thread, NULL));
+}
+
 static void drain_end(struct __test_metadata *_metadata, struct drain *drain)
 {
 	u32 val;
 
-	EXPECT_FALSE(is_done(drain));
-	fence_signal(drain->fence);
-	ASSERT_EQ(0, pthread_join(drain->thread, NULL));
-
+	drain_join(_metadata, drain);
 	EXPECT_EQ(-EFAULT, try_read32(drain->buffer_map, &val));
 	EXPECT_EQ(-EFAULT, try_read32(drain->device_map, &val));
 	vfio_pci_decode_set(drain->device, true);
@@ -1615,30 +1656,142 @@ TEST_F(revoke_drain, fence_later)
 	vfio_pci_decode_set(drain->device, true);
 }
 
-/* A process that waits in the drain can be killed with all that it has. */
+/* A process that accesses a mapping, again and again. */
+struct faulter {
+	pid_t pid;
+	int reads;
+	int refused;
+};
+
+static struct faulter *faulter_start(struct drain *drain, const void *map)
+{
+	struct faulter *faulter;
+	pid_t pid;
+	u32 val;
+
+	faulter = mmap(NULL, sizeof(*faulter), PROT_READ | PROT_WRITE,
+		       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	VFIO_ASSERT_NE(faulter, MAP_FAILED);
+
+	pid = fork();
+	VFIO_ASSERT_GE(pid, 0);
+	if (!pid) {
+		/* It has the device open: no test is to leave it behind. */
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		/* What signals it is the last close. */
+		close(drain->fence);
+		for (;;) {
+			if (try_read32(map, &val))
+				__atomic_add_fetch(&faulter->refused, 1, __ATOMIC_RELEASE);
+			else
+				__atomic_add_fetch(&faulter->reads, 1, __ATOMIC_RELEASE);
+		}
+	}
+
+	/* From here on it has nothing else to wait for. */
+	faulter->pid = pid;
+	while (!__atomic_load_n(&faulter->reads, __ATOMIC_ACQUIRE))
+		sched_yield();
+
+	return faulter;
+}
+
+static bool is_blocked(pid_t pid)
+{
+	char path[PATH_MAX], state;
+	FILE *stat;
+	int ret;
+
+	snprintf_assert(path, sizeof(path), "/proc/%d/stat", pid);
+	stat = fopen(path, "re");
+	VFIO_ASSERT_NOT_NULL(stat);
+	ret = fscanf(stat, "%*d (%*[^)]) %c", &state);
+	VFIO_ASSERT_EQ(ret, 1);
+	fclose(stat);
+
+	return state == 'D';
+}
+
+static bool is_dead(pid_t pid)
+{
+	siginfo_t info = {};
+
+	/* Leave it there, for when there is nothing to wait for. */
+	VFIO_ASSERT_EQ(waitid(P_PID, pid, &info, WEXITED | WNOHANG | WNOWAIT), 0);
+	return info.si_pid == pid;
+}
+
+/*
+ * Kill who accesses @map where the drain has brought it, which is to be before
+ * the drain is over. Whether that has begun is seen from the faulter alone: who
+ * asks for the buffer may have to wait, too.
+ */
+static void try_kill(struct __test_metadata *_metadata, struct drain *drain,
+		     const void *map)
+{
+	struct faulter *faulter = faulter_start(drain, map);
+	time_t end = now() + LIMIT_SECONDS;
+	int status;
+
+	ASSERT_EQ(0, pthread_create(&drain->thread, NULL, decode_off_thread, drain));
+	while (!is_blocked(faulter->pid) && now() < end &&
+	       !__atomic_load_n(&faulter->refused, __ATOMIC_ACQUIRE))
+		sched_yield();
+	EXPECT_TRUE(is_blocked(faulter->pid) || faulter->refused);
+
+	ASSERT_EQ(0, kill(faulter->pid, SIGKILL));
+	while (!is_dead(faulter->pid) && now() < end)
+		sched_yield();
+	EXPECT_TRUE(is_dead(faulter->pid));
+	drain_join(_metadata, drain);
+
+	ASSERT_EQ(faulter->pid, waitpid(faulter->pid, &status, 0));
+	EXPECT_EQ(SIGKILL, WTERMSIG(status));
+	ASSERT_EQ(0, munmap(faulter, sizeof(*faulter)));
+}
+
+/* D23: it does not wait, or can be killed if it does. */
 TEST_F(revoke_drain, killed)
 {
+	try_kill(_metadata, &self->drain, self->drain.buffer_map);
+}
+
+/* A drain that needs no mapping of the buffer, for kernels that know none. */
+FIXTURE(revoke_fence) {
+	struct drain drain;
+};
+
+FIXTURE_SETUP(revoke_fence)
+{
+	drain_open(_metadata, &self->drain);
+}
+
+FIXTURE_TEARDOWN(revoke_fence)
+{
+	drain_close(&self->drain);
+}
+
+/* D23: a fault on a mapping of the device fd waits for the end of it. */
+TEST_F(revoke_fence, killed)
+{
 	struct drain *drain = &self->drain;
-	int status, i;
-	pid_t pid;
 
-	/* Faulters are never stuck: they die when they are told to. */
-	drain_start(_metadata, drain);
-	for (i = 0; i < 4; i++) {
-		pid = fork();
-		ASSERT_LE(0, pid);
-		if (!pid) {
-			void *vaddr = vfio_pci_dma_buf_mmap(drain->fd, 0, page_size);
-			u32 val;
+	ASSERT_EQ(0, __iommu_map_dma_buf(drain->iommu, drain->fd, page_size, IOVA));
+	try_kill(_metadata, drain, drain->device_map);
+}
 
-			for (;;)
-				try_read32(vaddr, &val);
-		}
-		ASSERT_EQ(0, kill(pid, SIGKILL));
-		ASSERT_EQ(pid, waitpid(pid, &status, 0));
-		EXPECT_EQ(SIGKILL, WTERMSIG(status));
-	}
-	drain_end(_metadata, drain);
+/* The fence of a buffer that has no importer holds up nobody. */
+TEST_F(revoke_fence, no_importer)
+{
+	struct drain *drain = &self->drain;
+	time_t end = now() + LIMIT_SECONDS;
+
+	ASSERT_EQ(0, pthread_create(&drain->thread, NULL, decode_off_thread, drain));
+	while (!is_done(drain) && now() < end)
+		sched_yield();
+	EXPECT_TRUE(is_done(drain));
+	fence_signal(drain->fence);
+	ASSERT_EQ(0, pthread_join(drain->thread, NULL));
 }
 
 /* Two devices of one set. */
@@ -1661,6 +1814,9 @@ FIXTURE_SETUP(revoke_set)
 		self->device[i] = vfio_pci_device_init(device_bdfs[i], self->iommu);
 		vfio_pci_bars_unmap(self->device[i]);
 	}
+
+	if (iommu_translates(device_bdfs[0], IOVA) == -EOPNOTSUPP)
+		TH_LOG("What the IOMMU translates is not looked at");
 
 	for (i = 0; i < 2; i++) {
 		for (way = DEVICE_FD; way <= IMPORTER; way++) {
@@ -1902,7 +2058,7 @@ TEST_F(revoke_set, error_fails_close)
 	if (!error_fail_fatal(_metadata, self->view[0], &self->device[1]))
 		return;
 	view_unuse(&self->view[0][DEVICE_FD]);
-	try_close(_metadata, view);
+	try_close(_metadata, view, -EFAULT);
 	self->device[0] = view->device;
 
 	view_export(view);
@@ -1922,7 +2078,7 @@ TEST_F(revoke_set, error_fails_not_fatal)
 		expect_established(_metadata, &self->view[0][way]);
 }
 
-/* D15: an importer that is told to let go can still reach the device. */
+/* When an importer is told to let go, and in which state the device is then. */
 FIXTURE(revoke_power) {
 	struct iommu *iommu;
 	struct vfio_pci_device *device;
@@ -1962,6 +2118,31 @@ FIXTURE_TEARDOWN(revoke_power)
 	close(self->d1);
 }
 
+/* 7.1: once for all that keeps the BARs out of reach, and not when it is over. */
+TEST_F(revoke_power, told_once)
+{
+	struct vfio_pci_device *device = self->device;
+
+	vfio_pci_decode_set(device, false);
+	EXPECT_EQ(1, importer_told(self->importer, NULL));
+	vfio_pci_decode_set(device, false);
+	EXPECT_EQ(1, importer_told(self->importer, NULL));
+	vfio_pci_decode_set(device, true);
+	EXPECT_EQ(1, importer_told(self->importer, NULL));
+	vfio_pci_decode_set(device, true);
+	EXPECT_EQ(1, importer_told(self->importer, NULL));
+
+	/* One event in the course of another */
+	ASSERT_EQ(0, __vfio_pci_low_power_enter(device, -1));
+	EXPECT_EQ(2, importer_told(self->importer, NULL));
+	vfio_pci_decode_set(device, false);
+	ASSERT_EQ(0, __vfio_pci_low_power_exit(device));
+	EXPECT_EQ(2, importer_told(self->importer, NULL));
+	vfio_pci_decode_set(device, true);
+	EXPECT_EQ(2, importer_told(self->importer, NULL));
+}
+
+/* D15: one that is told by a reset can still reach the device. */
 static void try_power(struct __test_metadata *_metadata,
 		      struct vfio_pci_device *device, int importer,
 		      int (*reset)(struct view *view))
@@ -1997,6 +2178,159 @@ TEST_F(revoke_power, hot_reset)
 	try_power(_metadata, self->device, self->importer, do_hot_reset);
 }
 
+/*
+ * What the trace events say, in an instance of their own: nobody else's tracing
+ * is touched, and nothing else is in there.
+ */
+#define TRACEFS "/sys/kernel/tracing"
+#define TRACE_INSTANCE TRACEFS "/instances/vfio_pci_revoke_test"
+
+/* By this program, which has to undo it. */
+static bool tracefs_mounted;
+
+static void tracefs_mount(void)
+{
+	if (access(TRACEFS "/events", F_OK))
+		tracefs_mounted = !mount("none", TRACEFS, "tracefs", 0, NULL);
+}
+
+static void tracefs_unmount(void)
+{
+	/* If a test has left it there */
+	rmdir(TRACE_INSTANCE);
+	if (tracefs_mounted)
+		umount(TRACEFS);
+}
+
+static void trace_write(const char *file, const char *text)
+{
+	char path[PATH_MAX];
+	int fd;
+
+	snprintf_assert(path, sizeof(path), TRACE_INSTANCE "/%s", file);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	VFIO_ASSERT_GE(fd, 0);
+	VFIO_ASSERT_EQ(write(fd, text, strlen(text)), strlen(text));
+	VFIO_ASSERT_EQ(close(fd), 0);
+}
+
+/* The next event of the trace is this one, or one after it. */
+__printf(3, 4)
+static void expect_event(struct __test_metadata *_metadata, FILE *trace,
+			 const char *fmt, ...)
+{
+	char line[512], text[256];
+	bool found = false;
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+
+	while (!found && fgets(line, sizeof(line), trace)) {
+		line[strcspn(line, "\n")] = '\0';
+		found = strlen(line) > strlen(text) &&
+			!strcmp(line + strlen(line) - strlen(text), text);
+	}
+	ASSERT_TRUE(found) {
+		TH_LOG("no event \"%s\"", text);
+	}
+}
+
+FIXTURE(revoke_trace) {
+	struct iommu *iommu;
+	struct vfio_pci_device *device;
+	int bar;
+};
+
+FIXTURE_SETUP(revoke_trace)
+{
+	if (access(TRACEFS "/events", F_OK))
+		SKIP(return, "The kernel has no trace events\n");
+	if (access(TRACEFS "/events/vfio_pci/vfio_pci_revoke_bars", F_OK))
+		SKIP(return, "The kernel has no trace events of vfio-pci\n");
+
+	self->iommu = iommu_init(MODE_IOMMUFD);
+	self->device = vfio_pci_device_init(device_bdfs[0], self->iommu);
+	vfio_pci_bars_unmap(self->device);
+	self->bar = vfio_pci_bar_find(self->device, page_size, false);
+	if (self->bar < 0)
+		SKIP(return, "%s has no mappable BAR of a page\n", device_bdfs[0]);
+
+	rmdir(TRACE_INSTANCE);
+	ASSERT_EQ(0, mkdir(TRACE_INSTANCE, 0700));
+	/* One for all CPUs */
+	trace_write("trace_clock", "global");
+	trace_write("events/vfio_pci/enable", "1");
+}
+
+FIXTURE_TEARDOWN(revoke_trace)
+{
+	rmdir(TRACE_INSTANCE);
+	vfio_pci_device_cleanup(self->device);
+	iommu_cleanup(self->iommu);
+}
+
+/* With VM_FAULT_SIGBUS */
+static void expect_fault_failed(struct __test_metadata *_metadata, FILE *trace,
+				const struct proc_map *map, int bar)
+{
+	expect_event(_metadata, trace,
+		     " vfio_pci_fault_failed: ino=%lu bar=%d address=%lx order=0 ret=2",
+		     (unsigned long)map->inode, bar, (unsigned long)map->start);
+}
+
+/* Events call a buffer by its inode, which /proc/PID/maps shows, too. */
+TEST_F(revoke_trace, events)
+{
+	int fd = vfio_pci_dma_buf_export(self->device, self->bar, 0, page_size);
+	void *buffer_map = vfio_pci_dma_buf_mmap(fd, 0, page_size);
+	void *device_map = vfio_pci_bar_mmap(self->device, self->bar, 0, page_size);
+	const char *bdf = device_bdfs[0];
+	struct proc_map buffer, device;
+	unsigned long ino;
+	FILE *trace;
+	u32 val;
+
+	ASSERT_TRUE(proc_map_find(buffer_map, &buffer));
+	ASSERT_TRUE(proc_map_find(device_map, &device));
+	ino = buffer.inode;
+
+	EXPECT_EQ(0, try_read32(buffer_map, &val));
+	vfio_pci_decode_set(self->device, false);
+	EXPECT_EQ(-EFAULT, try_read32(buffer_map, &val));
+	EXPECT_EQ(-EFAULT, try_read32(device_map, &val));
+	vfio_pci_decode_set(self->device, true);
+	EXPECT_EQ(0, try_read32(buffer_map, &val));
+	vfio_pci_dma_buf_revoke(self->device, fd);
+	EXPECT_EQ(-EFAULT, try_read32(buffer_map, &val));
+	EXPECT_EQ(-EBADFD, __vfio_pci_dma_buf_revoke(self->device, fd));
+	trace_write("events/vfio_pci/enable", "0");
+
+	trace = fopen(TRACE_INSTANCE "/trace", "re");
+	ASSERT_NE(NULL, trace);
+	expect_event(_metadata, trace,
+		     " vfio_pci_dma_buf_export: %s: bar=%d ino=%lu ranges=1 extents=1 size=%zu",
+		     bdf, self->bar, ino, page_size);
+	expect_event(_metadata, trace, " vfio_pci_revoke_bars: %s", bdf);
+	expect_event(_metadata, trace, " vfio_pci_revoke_bars_done: %s", bdf);
+	expect_fault_failed(_metadata, trace, &buffer, self->bar);
+	expect_fault_failed(_metadata, trace, &device, self->bar);
+	expect_event(_metadata, trace, " vfio_pci_restore_bars: %s", bdf);
+	expect_event(_metadata, trace,
+		     " vfio_pci_dma_buf_revoke: %s: bar=%d ino=%lu ret=0",
+		     bdf, self->bar, ino);
+	expect_fault_failed(_metadata, trace, &buffer, self->bar);
+	expect_event(_metadata, trace,
+		     " vfio_pci_dma_buf_revoke: %s: bar=%d ino=%lu ret=%d",
+		     bdf, self->bar, ino, -EBADFD);
+	ASSERT_EQ(0, fclose(trace));
+
+	ASSERT_EQ(0, munmap(buffer_map, page_size));
+	ASSERT_EQ(0, munmap(device_map, page_size));
+	ASSERT_EQ(0, close(fd));
+}
+
 static void probe_resets(void)
 {
 	struct iommu *iommu = iommu_init(MODE_IOMMUFD);
@@ -2022,6 +2356,7 @@ static void restore(void)
 		return;
 
 	config_write_fail_end();
+	tracefs_unmount();
 	for (i = 0; i < nr_devices; i++) {
 		driver = sysfs_driver_get(device_bdfs[i]);
 		if (!driver || strcmp(driver, device_driver))
@@ -2040,6 +2375,7 @@ int main(int argc, char *argv[])
 	if (!device_driver)
 		ksft_exit_skip("%s is bound to no driver\n", device_bdfs[0]);
 	probe_resets();
+	tracefs_mount();
 	main_pid = getpid();
 	VFIO_ASSERT_EQ(atexit(restore), 0);
 

@@ -9,8 +9,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <sys/mman.h>
 #include <sys/resource.h>
 
+#include <linux/mman.h>
 #include <linux/types.h>
 
 #include <libvfio.h>
@@ -163,4 +165,54 @@ bool proc_map_has_flags(const void *vaddr, const char *wanted)
 		fprintf(stderr, "# %s", line);
 
 	return all;
+}
+
+int madvise_pfnmap(void *vaddr, size_t size)
+{
+	static const struct {
+		int advice, error;
+	} advices[] = {
+		/* What would take the pages away or bring others, */
+		{ MADV_DONTNEED, EINVAL },
+		{ MADV_DONTNEED_LOCKED, EINVAL },
+		{ MADV_FREE, EINVAL },
+		{ MADV_COLD, EINVAL },
+		{ MADV_PAGEOUT, EINVAL },
+		{ MADV_COLLAPSE, EINVAL },
+		{ MADV_POPULATE_READ, EINVAL },
+		{ MADV_POPULATE_WRITE, EINVAL },
+		{ MADV_GUARD_INSTALL, EINVAL },
+		{ MADV_GUARD_REMOVE, EINVAL },
+		/* take them from the file, which is not one on a disk, */
+		{ MADV_REMOVE, ENODEV },
+		/* and what would make the mapping another one. */
+		{ MADV_WIPEONFORK, EINVAL },
+		{ MADV_DOFORK, EINVAL },
+		{ MADV_DODUMP, EINVAL },
+		/* Nobody asks whether these can be followed. */
+		{ MADV_WILLNEED, 0 },
+		{ MADV_SEQUENTIAL, 0 },
+		{ MADV_RANDOM, 0 },
+		{ MADV_NORMAL, 0 },
+		{ MADV_KEEPONFORK, 0 },
+		{ MADV_DONTDUMP, 0 },
+		/* A kernel without THP does not know the last two. */
+		{ MADV_NOHUGEPAGE, 0 },
+		{ MADV_HUGEPAGE, 0 },
+	};
+	int nr = ARRAY_SIZE(advices), i, error, wrong = 0;
+
+	if (access("/sys/kernel/mm/transparent_hugepage", F_OK))
+		nr -= 2;
+
+	for (i = 0; i < nr; i++) {
+		error = madvise(vaddr, size, advices[i].advice) ? errno : 0;
+		if (error == advices[i].error)
+			continue;
+		fprintf(stderr, "# advice %d: %s\n", advices[i].advice,
+			strerror(error));
+		wrong++;
+	}
+
+	return wrong;
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
@@ -152,6 +153,31 @@ int __vfio_pci_flr(struct vfio_pci_device *device)
 	}
 
 	return -ENODEV;
+}
+
+int vfio_pci_event_open(struct vfio_pci_device *device, u32 index)
+{
+	struct {
+		struct vfio_irq_set set;
+		s32 fd;
+	} __packed irq = {
+		.set = {
+			.argsz = sizeof(irq),
+			.flags = VFIO_IRQ_SET_DATA_EVENTFD |
+				 VFIO_IRQ_SET_ACTION_TRIGGER,
+			.index = index,
+			.count = 1,
+		},
+		.fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC),
+	};
+
+	VFIO_ASSERT_GE(irq.fd, 0);
+	if (ioctl(device->fd, VFIO_DEVICE_SET_IRQS, &irq)) {
+		close(irq.fd);
+		return -1;
+	}
+
+	return irq.fd;
 }
 
 int __sysfs_write(const char *bdf, const char *attribute, const char *text)

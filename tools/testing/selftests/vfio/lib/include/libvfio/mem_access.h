@@ -3,6 +3,7 @@
 #define SELFTESTS_VFIO_LIB_INCLUDE_LIBVFIO_MEM_ACCESS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #include <linux/types.h>
 
@@ -43,5 +44,13 @@ bool proc_map_find(const void *addr, struct proc_map *map);
  * are the two-letter ones of VmFlags in /proc/self/smaps, one after the other.
  */
 bool proc_map_has_flags(const void *vaddr, const char *wanted);
+
+/*
+ * Give every advice that madvise() knows to a PFN mapping that can be written to,
+ * other than MADV_DONTFORK, which such a mapping is not rid of again.
+ *
+ * Return: how many had another result than with any such mapping. They are printed.
+ */
+int madvise_pfnmap(void *vaddr, size_t size);
 
 #endif /* SELFTESTS_VFIO_LIB_INCLUDE_LIBVFIO_MEM_ACCESS_H */

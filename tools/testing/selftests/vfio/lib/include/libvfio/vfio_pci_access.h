@@ -43,6 +43,12 @@ int __vfio_pci_flr(struct vfio_pci_device *device);
 int __sysfs_reset(const char *bdf);
 int __sysfs_bus_reset(const char *bdf);
 
+/*
+ * An eventfd for what is not an interrupt: VFIO_PCI_ERR_IRQ_INDEX,
+ * VFIO_PCI_REQ_IRQ_INDEX. -1 if the device has no such event.
+ */
+int vfio_pci_event_open(struct vfio_pci_device *device, u32 index);
+
 /* Write to a file of the device in sysfs. */
 int __sysfs_write(const char *bdf, const char *attribute, const char *text);
 
