@@ -12,7 +12,7 @@ endif
 
 # What is not set is left to the scripts: an empty variable would be set.
 $(foreach v,BASE BASES DEBUG_BASES THOROUGH LINUX BUILD CACHE JOBS V FORCE DEBUG PLAN OUT \
-	REROLL SIGNOFF OFFLINE MINUTES,$(if $(filter undefined,$(origin $v)),,$(eval export $v)))
+	REROLL SIGNOFF OFFLINE MINUTES VARIANT,$(if $(filter undefined,$(origin $v)),,$(eval export $v)))
 
 help:
 	@echo 'make run       build, boot, and reach the BARs of emulated devices: 9 minutes'
@@ -32,7 +32,8 @@ help:
 	@echo 'LINUX=path     a kernel tree of your own instead; it is not written to'
 	@echo 'V=1            show the output of every stage'
 	@echo 'OFFLINE=1      take the sources from the cache only'
-	@echo 'DEBUG=yes, PLAN=file  for run, shell and soak; FORCE=1 for tree and refresh;'
+	@echo 'DEBUG=yes or VARIANT=kcsan, no-export, ..., and PLAN=file  for run, shell and'
+	@echo 'soak; FORCE=1 for tree and refresh;'
 	@echo 'OUT, REROLL, SIGNOFF for series; BASES, DEBUG_BASES, THOROUGH for check;'
 	@echo 'BUILD, CACHE, JOBS for all: scripts/*.sh -h explain'
 

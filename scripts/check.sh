@@ -52,7 +52,7 @@ no)	thorough= ;;
 yes)	thorough=yes ;;
 *)	die "THOROUGH=$THOROUGH: yes or no" ;;
 esac
-unset PLAN DEBUG
+unset PLAN DEBUG VARIANT
 PARTS='drivers/vfio/ drivers/dma-buf/ drivers/iommu/iommufd/'
 passed=0 failed=0 skipped=0
 HOST_ROOT='' GUEST_PATH=''
@@ -141,7 +141,7 @@ build_commit()
 {
 	local commit=$1 next=$2 why
 
-	git -C "$TREE" checkout -q --detach "$commit"
+	git -C "$TREE" checkout -q --detach "$commit" || return 1
 	echo "  COMMIT  $(git -C "$TREE" log -1 --format='%h %s' "$commit")"
 	if touches "$commit" . ':!tools' ':!Documentation' ':!MAINTAINERS'; then
 		# shellcheck disable=SC2086 # a list
@@ -226,7 +226,13 @@ has_own_controls()
 # wanted_before SUBJECT: do the controls want the tests from before this patch?
 wanted_before()
 {
-	[ -n "$(controls tests | sed -n "s/^$(quote "$1")	//p")" ]
+	has_own_controls && [ -n "$(controls tests | sed -n "s/^$(quote "$1")	//p")" ]
+}
+
+# build_fails_before SUBJECT: do the controls say that the tests do not build?
+build_fails_before()
+{
+	[ -n "$(controls build | sed -n "s/^$(quote "$1")	//p")" ]
 }
 
 # Every commit, oldest first; the bare base too, for what fails there.
@@ -244,6 +250,9 @@ build_commits()
 			sed -n "s/^[0-9a-f]* $commit //p")
 		stamp=$WORK/plain/commits/$commit-$inputs
 		[ ! -e "$stamp" ] || continue
+		# The bare base is of interest for what fails there.
+		[ "$commit" != "$(git -C "$TREE" rev-parse base)" ] ||
+			wanted_before "$next" || build_fails_before "$next" || continue
 		! grep -qF "$commit" <<< "$shared" || wanted_before "$next" || continue
 		build_commit "$commit" "$next" || {
 			echo "commit $commit does not build"

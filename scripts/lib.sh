@@ -274,13 +274,24 @@ plan_of()
 	fi
 }
 
-# harness VARIANT ARGUMENT...: the harness on this base, plain or debug
+# fragments VARIANT: what is merged into the harness's kernel.config: nothing for
+# "plain", debug.config and kmemleak.config for "debug+kmemleak"
+fragments()
+{
+	[ "$1" = plain ] || echo "${1//+/.config }.config"
+}
+
+# harness VARIANT ARGUMENT...: the harness on this base
 harness()
 {
-	local variant=$1 debug=no modules=$TEST_MODULES plan=default
+	local variant=$1 modules=$TEST_MODULES plan=debug
 	shift
 
-	[ "$variant" != debug ] || debug=yes plan=debug
+	if [ "$variant" = plain ]; then
+		plan=default
+	elif [ -f "$HARNESS/plans/$variant" ]; then
+		plan=$variant
+	fi
 	if [ -n "$MODULES" ]; then
 		modules=$WORK/$variant/module-sources
 		test_modules "$modules" || return 1
@@ -291,7 +302,7 @@ harness()
 	[ ! -f "$PATCHES/kernel.config" ] ||
 		set -- LAST_CONFIG="$PATCHES/kernel.config" "$@"
 	make --no-print-directory -C "$HARNESS" KERNEL_PATH="$TREE" \
-		BUILD_PATH="$WORK/$variant" DEBUG_KERNEL="$debug" \
+		BUILD_PATH="$WORK/$variant" FRAGMENTS="$(fragments "$variant")" \
 		TEST_MODULES="$modules" JOBS="$JOBS" V="${V:-0}" "$@"
 }
 
@@ -342,14 +353,21 @@ build_kernel()
 		"build-$variant.log" harness "$variant" QUIET= initramfs "$@"
 }
 
-# choose_variant: set $variant by DEBUG
+# choose_variant: set $variant by VARIANT, or by DEBUG
 choose_variant()
 {
+	local fragment
+
 	case "${DEBUG:-no}" in
-	no) variant=plain ;;
-	yes) variant=debug ;;
+	no) variant=${VARIANT:-plain} ;;
+	yes) variant=${VARIANT:-debug} ;;
 	*) die "DEBUG=$DEBUG: yes or no" ;;
 	esac
+	for fragment in $(fragments "$variant"); do
+		[ "$fragment" != kernel.config ] && [ -f "$HARNESS/$fragment" ] ||
+			die "VARIANT=$variant: plain, or what there is of debug," \
+				"kcsan, ...: names of *.config in $HARNESS, joined by +"
+	done
 }
 
 # choose_plan DEFAULT: PLAN is a file, or a name of the harness

@@ -11,7 +11,8 @@
 # A base without tests (TESTS_OF in bases/) runs those of another one.
 #
 # Environment: BASE, LINUX, BUILD, CACHE, JOBS, V; PLAN (default: tour),
-#   DEBUG=yes for the kernel with lockdep and KASAN.
+#   DEBUG=yes for the kernel with lockdep and KASAN, or VARIANT for another one:
+#   the names of fragments of the harness, such as kcsan, joined by "+".
 # Exit status: 0 if everything ran and passed, 1 otherwise.
 
 . "$(dirname -- "$0")/lib.sh"

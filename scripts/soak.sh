@@ -10,7 +10,8 @@
 # (TESTS_OF in bases/) runs those of another one, by a plan of its own.
 #
 # Environment: BASE, LINUX, BUILD, CACHE, JOBS, V; MINUTES (default 60);
-#   PLAN (default soak); DEBUG=yes for the kernel with lockdep and KASAN.
+#   PLAN (default soak); DEBUG=yes for the kernel with lockdep and KASAN, or
+#   VARIANT as for run.sh.
 # Exit status: 0 if all runs were good, 1 otherwise.
 
 . "$(dirname -- "$0")/lib.sh"

@@ -13,7 +13,7 @@
  *  -b BAR     the BAR to lend a page of [the largest one that can be mapped]
  *  -o OFFSET  where that page is in the BAR [0, with -w the second page]
  *  -w         the BAR is plain memory, so write to the page and its neighbours
- *             [only if the device is a RAM controller]
+ *             [only if the device is a RAM controller, and -b is not given]
  *  -g         open the device through its group, even if it has a cdev
  *  -u UID     whom the client runs as [65534, nobody]
  *

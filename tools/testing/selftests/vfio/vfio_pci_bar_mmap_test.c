@@ -23,6 +23,7 @@
  */
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -701,6 +702,51 @@ TEST_F(bar_mmap, map_files)
 		ASSERT_EQ(0, close(fd));
 	}
 	ASSERT_EQ(0, munmap(vaddr, page_size));
+}
+
+/*
+ * A kernel has all of these or none: EXPORT=no in the environment says that it is
+ * built without. Mappings of the device fd are the same either way.
+ */
+TEST_F(bar_mmap, features)
+{
+	static const struct {
+		u32 feature;
+		u32 op;
+		size_t size;
+	} features[] = {
+		{ VFIO_DEVICE_FEATURE_DMA_BUF, VFIO_DEVICE_FEATURE_GET,
+		  sizeof(struct vfio_device_feature_dma_buf) },
+		{ VFIO_DEVICE_FEATURE_DMA_BUF_REVOKE, VFIO_DEVICE_FEATURE_SET,
+		  sizeof(struct vfio_device_feature_dma_buf_revoke) },
+		{ VFIO_DEVICE_FEATURE_DMA_BUF_MEMATTR, VFIO_DEVICE_FEATURE_SET,
+		  sizeof(struct vfio_device_feature_dma_buf_memattr) },
+	};
+	const char *export = getenv("EXPORT");
+	bool without = export && !strcmp(export, "no");
+	const int fd = self->device->fd;
+	u8 zeroes[64] = {};
+	int i, ret;
+
+	ret = __vfio_device_feature(fd, VFIO_DEVICE_FEATURE_PROBE |
+				    VFIO_DEVICE_FEATURE_GET |
+				    VFIO_DEVICE_FEATURE_DMA_BUF, NULL, 0);
+	if (ret == -ENOTTY && !without)
+		SKIP(return, "This kernel does not export BARs\n");
+
+	for (i = 0; i < ARRAY_SIZE(features); i++) {
+		EXPECT_EQ(without ? -ENOTTY : 0,
+			  __vfio_device_feature(fd, VFIO_DEVICE_FEATURE_PROBE |
+						features[i].op | features[i].feature,
+						NULL, 0));
+		/* Nothing but zeroes: a buffer of no range, or fd 0. */
+		ret = __vfio_device_feature(fd, features[i].op | features[i].feature,
+					    zeroes, features[i].size);
+		if (without)
+			EXPECT_EQ(-ENOTTY, ret);
+		else
+			EXPECT_EQ(-EINVAL, ret);
+	}
 }
 
 int main(int argc, char *argv[])
