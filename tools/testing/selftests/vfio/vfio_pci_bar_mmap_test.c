@@ -742,10 +742,7 @@ TEST_F(bar_mmap, features)
 		/* Nothing but zeroes: a buffer of no range, or fd 0. */
 		ret = __vfio_device_feature(fd, features[i].op | features[i].feature,
 					    zeroes, features[i].size);
-		if (without)
-			EXPECT_EQ(-ENOTTY, ret);
-		else
-			EXPECT_EQ(-EINVAL, ret);
+		EXPECT_EQ(without ? -ENOTTY : -EINVAL, ret);
 	}
 }
 
