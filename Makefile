@@ -56,7 +56,7 @@ tree refresh series lint: %:
 	@scripts/$*.sh $(if $(filter series,$*),$(OUT))
 
 clean:
-	rm -rf $(or $(BUILD),build)
+	rm -rf -- '$(or $(BUILD),build)'
 
 .DEFAULT:
 	@echo 'unknown target "$@"' >&2; $(MAKE) -s help >&2; exit 1

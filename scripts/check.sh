@@ -56,7 +56,7 @@ unset PLAN DEBUG VARIANT
 PARTS='drivers/vfio/ drivers/dma-buf/ drivers/iommu/iommufd/'
 passed=0 failed=0 skipped=0
 HOST_ROOT='' GUEST_PATH=''
-jobs=() job_bases=() job_counts=()
+jobs=() job_counts=()
 STARTED='' CHECKED=''
 began=$(date +%s)
 
@@ -294,7 +294,8 @@ control_plan()
 }
 
 # vm_snapshot VARIANT NAME TEXT LOG ARGUMENT...: as vm, from a snapshot, and with
-# more time for each test, because it is not alone
+# more time for each test, because it is not alone. Its results are its own: other
+# runs of the base may be under way.
 vm_snapshot()
 {
 	local variant=$1 dir=$WORK/$1/$2 text=$3 log=$4
@@ -306,8 +307,16 @@ vm_snapshot()
 		set -- SLOW=3 TIMEOUT=2700 "$@"
 	fi
 
-	vm "$text" "$log" "$variant" KERNEL_IMAGE="$dir/bzImage" \
-		MODULES_PATH="$dir" SELFTESTS_PATH="$WORK/$variant/current/tests" "$@"
+	vm "$text" "$log" "$variant" KERNEL_IMAGE="$dir/bzImage" MODULES_PATH="$dir" \
+		SELFTESTS_PATH="$WORK/$variant/current/tests" \
+		RESULT_PATH="$WORK/$variant/results-${log%.log}" "$@"
+}
+
+# tokens_plan PLAN VARIANT TOKENS: what control_plan makes of a list in one string
+tokens_plan()
+{
+	# shellcheck disable=SC2086 # a list
+	control_plan "$2" $3 > "$1"
 }
 
 check_controls()
@@ -316,11 +325,85 @@ check_controls()
 
 	tokens=$(controls kernel | cut -f 2 | tr '\n' ' ')
 	[ -n "$tokens" ] || return 0
-	# shellcheck disable=SC2086 # a list
-	control_plan plain $tokens > "$plan"
+	tokens_plan "$plan" plain "$tokens"
 	vm_snapshot plain stock "$BASE: control: the tests on the stock kernel" \
-		control-stock.log PLAN="$plan" \
-		RESULT_PATH="$WORK/plain/results-stock" EXPECT_FAIL="$tokens"
+		control-stock.log PLAN="$plan" EXPECT_FAIL="$tokens"
+}
+
+# What the stock kernel must report. On another machine than the usual one the
+# same tests are run on the kernel with the series, too.
+check_splats()
+{
+	local variant=$1 kind=$2 subject tokens splat machine devices n=0 plan
+
+	while IFS=$'\t' read -r subject tokens; do
+		[ -n "$subject" ] || continue
+		IFS='|' read -r tokens splat machine <<< "$tokens"
+		splat=$(trim "$splat") machine=$(trim "$machine") n=$((n + 1))
+		plan=$WORK/$variant/control-$kind-$n.plan
+		tokens_plan "$plan" "$variant" "$tokens"
+		devices=$(grep -oE '@[^: ]+' <<< "$tokens" | tr -s '@+\n' ' ')
+		# shellcheck disable=SC2086 # a list
+		vm_snapshot "$variant" stock "$BASE: control: $splat without \"$subject\"" \
+			"control-$kind-$n.log" PLAN="$plan" DEVICES="$(trim "$devices")" \
+			EXPECT_SPLAT="$splat" $machine
+		[ -n "$machine" ] || continue
+		# shellcheck disable=SC2086 # a list
+		vm_snapshot "$variant" current "$BASE: the tests with $machine" \
+			"run-$kind-$n.log" PLAN="$plan" DEVICES="$(trim "$devices")" $machine
+	done <<< "$(controls "$kind")"
+}
+
+trim()
+{
+	sed 's/^[[:space:]]*//; s/[[:space:]]*$//' <<< "$1"
+}
+
+# The commit of the series with this subject
+commit_of()
+{
+	git -C "$TREE" log --format='%H	%s' base..refs/series/applied |
+		sed -n "s/	$(quote "$1")\$//p"
+}
+
+# is_of NAME COMMIT: was that snapshot made of this commit, and of all else as it is?
+is_of()
+{
+	[ "$(cat -- "$WORK/plain/$1/stamp" 2>/dev/null)" = "$2 $(build_inputs)" ]
+}
+
+stamp_of()
+{
+	echo "$2 $(build_inputs)" > "$WORK/plain/$1/stamp"
+}
+
+# Kernels as they are at a patch, without those that follow it
+build_at()
+{
+	local subject tokens commit n=0
+
+	while IFS=$'\t' read -r subject tokens; do
+		[ -n "$subject" ] || continue
+		n=$((n + 1))
+		commit=$(commit_of "$subject") && [ -n "$commit" ] || return 1
+		! is_of "at-$n" "$commit" || continue
+		git -C "$TREE" checkout -q --detach "$commit" &&
+		harness plain QUIET= kernel modules && snapshot plain "at-$n" &&
+		stamp_of "at-$n" "$commit" || return 1
+	done <<< "$(controls at)"
+}
+
+check_at()
+{
+	local subject tokens n=0 plan
+
+	while IFS=$'\t' read -r subject tokens; do
+		[ -n "$subject" ] || continue
+		n=$((n + 1)) plan=$WORK/plain/at-$n.plan
+		tokens_plan "$plan" plain "$tokens"
+		vm_snapshot plain "at-$n" "$BASE: the tests at \"$subject\"" \
+			"run-at-$n.log" PLAN="$plan"
+	done <<< "$(controls at)"
 }
 
 # Have build_commits left tests from before a patch?
@@ -332,22 +415,15 @@ has_tests_before()
 # The tests as they were built before a patch
 check_before()
 {
-	local subject tokens commit plan=$WORK/plain/control.plan
+	local subject tokens commit plan=$WORK/plain/before.plan
 
 	while IFS=$'\t' read -r subject tokens; do
-		commit=$(git -C "$TREE" log --format='%P	%s' base..refs/series/applied |
-			sed -n "s/	$(quote "$subject")\$//p")
-		[ -n "$commit" ] || {
-			say "FAILED: patches/$BASE/controls: no patch is called \"$subject\""
-			count_fail
-			continue
-		}
-		# shellcheck disable=SC2086 # a list
-		control_plan plain $tokens | grep -v insmod > "$plan"
+		commit=$(git -C "$TREE" log -1 --format=%P "$(commit_of "$subject")")
+		tokens_plan "$plan" plain "$tokens"
+		sed -i /^insmod/d "$plan"
 		vm_snapshot plain current "$BASE: control: the tests without \"$subject\"" \
 			control-tests.log PLAN="$plan" \
-			SELFTESTS_PATH="$WORK/plain/before-$commit" \
-			RESULT_PATH="$WORK/plain/results-before" EXPECT_FAIL="$tokens"
+			SELFTESTS_PATH="$WORK/plain/before-$commit" EXPECT_FAIL="$tokens"
 	done <<< "$(controls tests)"
 }
 
@@ -370,32 +446,34 @@ users()
 {
 	[ -n "$HOST_ROOT" ] || return 0
 	vm_snapshot "$1" "$2" "$3" "$4" PLAN="$5" TIMEOUT=3600 \
-		HOST_ROOT="$HOST_ROOT" GUEST_PATH="$GUEST_PATH" \
-		RESULT_PATH="$WORK/$1/results-users-$2"
+		HOST_ROOT="$HOST_ROOT" GUEST_PATH="$GUEST_PATH"
 }
 
 check_plain()
 {
 	vm_snapshot plain current "$BASE: run the tests on the plain kernel" run-plain.log
-	! has_own_controls || check_controls
-	! is_first || tap "the harness itself" harness.log "$TOP/tests/harness.sh" \
-		"$WORK/plain/kernel/arch/x86/boot/bzImage"
+	has_own_controls || return 0
+	check_controls
+	check_splats plain splat
+	check_at
+}
+
+check_harness()
+{
+	tap "the harness itself" harness.log env KERNEL_PATH="$TREE" \
+		"$TOP/tests/harness.sh" "$WORK/plain/current/bzImage"
 }
 
 check_debug()
 {
-	local subject tokens splat plan=$WORK/debug/control.plan
-
 	vm_snapshot debug current "$BASE: run the tests on the debug kernel" run-debug.log
-	while IFS=$'\t' read -r subject tokens; do
-		[ -n "$subject" ] || continue
-		splat=${tokens#*| } tokens=${tokens%%|*}
-		# shellcheck disable=SC2086 # a list
-		control_plan debug $tokens > "$plan"
-		vm_snapshot debug stock "$BASE: control: $splat without \"$subject\"" \
-			control-debug.log PLAN="$plan" DEVICES=edu \
-			RESULT_PATH="$WORK/debug/results-stock" EXPECT_SPLAT="$splat"
-	done <<< "$(controls debug)"
+	check_splats debug debug
+}
+
+check_no_export()
+{
+	vm_snapshot plain no-export "$BASE: run the tests on the kernel without export" \
+		run-no-export.log PLAN=no-export
 }
 
 check_programs()
@@ -412,59 +490,53 @@ check_programs()
 		run-users-debug.log users
 }
 
-check_rest()
-{
-	[ ! -d "$WORK/debug/current" ] || check_debug
-	! with_programs || check_programs
-}
-
-# in_background COMMAND...: two at a time, of different bases: what one base has
-# is not for two runs at once. To them stderr is no terminal: each would write
-# into the line of the other.
+# in_background COMMAND...: to it stderr is no terminal: it would write into the line
+# of others.
 in_background()
 {
-	while [ "${#jobs[@]}" -ge 2 ] || [[ " ${job_bases[*]} " == *" $BASE "* ]]; do
-		collect_one
-	done
-	job_counts+=("$WORK/job-$1")
-	rm -f -- "$WORK/job-$1"
-	# shellcheck disable=SC2030 # collect_one takes the counts
+	local counts=$WORK/job-${#jobs[@]}
+
+	rm -f -- "$counts"
+	# shellcheck disable=SC2030 # collect takes the counts
 	(
 		passed=0 failed=0 skipped=0
 		trap - EXIT
 		"$@"
-		echo "$passed $failed $skipped" > "$WORK/job-$1"
-	) > >(exec cat >&2 7>&-) 2>&1 < /dev/null 7>&- &
-	jobs+=("$!") job_bases+=("$BASE")
+		echo "$passed $failed $skipped" > "$counts"
+	) > >(exec cat >&2 7>&- 9>&-) 2>&1 < /dev/null 7>&- 9>&- &
+	jobs+=("$!") job_counts+=("$counts")
 }
 
-# Wait for the first that ends. Not with "wait -n": the shell may have forgotten
-# one that has ended already.
-collect_one()
+# in_vm COMMAND...: what boots the VM, one of two at a time
+in_vm()
 {
-	local p f s i
+	local slot
 
 	while :; do
-		for i in "${!jobs[@]}"; do
-			kill -0 "${jobs[i]}" 2>/dev/null || break 2
+		for slot in 1 2; do
+			exec 6> "$BUILD/vm-$slot.lock"
+			! flock -n 6 || break 2
 		done
 		sleep 1
 	done
-	if read -r p f s 2>/dev/null < "${job_counts[i]}"; then
-		# shellcheck disable=SC2031
-		passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
-	else
-		count_fail
-	fi
-	unset "jobs[i]" "job_counts[i]" "job_bases[i]"
-	jobs=("${jobs[@]}") job_counts=("${job_counts[@]}") job_bases=("${job_bases[@]}")
+	"$@"
+	exec 6>&-
 }
 
 collect()
 {
-	while [ "${#jobs[@]}" -gt 0 ]; do
-		collect_one
+	local p f s i
+
+	for i in "${!jobs[@]}"; do
+		wait "${jobs[i]}" || :
+		if read -r p f s 2>/dev/null < "${job_counts[i]}"; then
+			# shellcheck disable=SC2031
+			passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+		else
+			count_fail
+		fi
 	done
+	jobs=()
 }
 
 stop_jobs()
@@ -492,9 +564,12 @@ start_base()
 	lay_out series || { count_fail; return; }
 	one "$BASE: the controls name patches of the series" controls.log check_subjects || return 0
 	if on_plain; then
-		if { ! has_own_controls || stock plain; } &&
+		if { ! has_own_controls || { stock plain && at_controls; }; } &&
+		   { ! is_full || [ -n "$TESTS_OF" ] || no_export; } &&
 		   lay_out series && build_kernel plain && snapshot plain current; then
-			in_background check_plain
+			in_background in_vm check_plain
+			! is_first || in_background in_vm check_harness
+			[ ! -d "$WORK/plain/no-export" ] || in_background in_vm check_no_export
 		else
 			count_fail
 		fi
@@ -502,13 +577,33 @@ start_base()
 	if on_debug; then
 		if { [ -z "$(controls debug)" ] || stock debug; } &&
 		   lay_out series && build_kernel debug && snapshot debug current; then
-			on_plain || in_background check_debug
+			in_background in_vm check_debug
 		else
 			count_fail
 		fi
 	fi
 	STARTED+=" $BASE"
 	CHECKED+=" $BASE"
+}
+
+# The kernels of build_at
+at_controls()
+{
+	[ -z "$(controls at)" ] ||
+		stage "$BASE: build the kernel at some patches" build-at.log build_at
+}
+
+# The kernel without the export of BARs, in the place of the plain one, of which
+# only the driver differs
+no_export()
+{
+	local commit
+
+	lay_out series && commit=$(git -C "$TREE" rev-parse HEAD) || return 1
+	! is_of no-export "$commit" || return 0
+	stage "$BASE: build the kernel without export" build-no-export.log \
+		harness plain QUIET= FRAGMENTS=no-export.config kernel modules selftests &&
+	snapshot plain no-export && stamp_of no-export "$commit"
 }
 
 finish_base()
@@ -521,10 +616,11 @@ finish_base()
 	HOST_ROOT=
 	if with_programs; then
 		get_guest_root || { HOST_ROOT=; count_fail; }
-		on_debug || in_background check_programs
+		in_background in_vm check_programs
 	fi
 	one "$BASE: build commit by commit: $PARTS" commits.log build_commits || return 0
 	sed -n 's/^control: /        &/p' "$LOGS/commits.log" >&2
+	! has_tests_before || in_background in_vm check_before
 	if is_full || is_first; then
 		one "$BASE: build for other architectures and configurations" \
 			matrix.log "$TOP/scripts/matrix.sh" || :
@@ -533,8 +629,6 @@ finish_base()
 		parts=(patches objects modules kernel-doc)
 	fi
 	one "$BASE: lint" lint.log "$TOP/scripts/lint.sh" "${parts[@]}" || :
-	# What would have had to wait for check_plain
-	! { on_plain && on_debug; } || in_background check_rest
 	CHECKED+=" $BASE"
 }
 
@@ -552,23 +646,23 @@ main()
 	for BASE in $BASES; do
 		(load_base) || unable
 	done
+	mkdir -p -- "$BUILD" || unable
+	exec 9> "$BUILD/check.lock"
+	flock -n 9 || {
+		say "waiting for another check in $BUILD"
+		flock 9
+	}
 	trap stop_jobs EXIT
 	export BASE CHECKED
 	for BASE in $BASES; do
 		start_base
 	done
+	# When the sources of all bases are in the cache
+	in_background tap "the scripts themselves" tooling.log "$TOP/tests/tooling.sh"
 	# What was checked of another base is that of the bases in front.
 	CHECKED=
 	for BASE in $STARTED; do
 		finish_base
-	done
-	# Last, when the sources of all bases are in the cache.
-	tap "the scripts themselves" tooling.log "$TOP/tests/tooling.sh"
-	CHECKED=
-	for BASE in $STARTED; do
-		load_base
-		! has_tests_before || in_background check_before
-		CHECKED+=" $BASE"
 	done
 	collect
 	say "$(elapsed "$began") in all"

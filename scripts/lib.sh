@@ -292,7 +292,7 @@ harness()
 	elif [ -f "$HARNESS/plans/$variant" ]; then
 		plan=$variant
 	fi
-	if [ -n "$MODULES" ]; then
+	if [ -n "$MODULES" ] && [[ " $*" != *" MODULES_PATH="* ]]; then
 		modules=$WORK/$variant/module-sources
 		test_modules "$modules" || return 1
 	fi
@@ -310,7 +310,7 @@ harness()
 copy_tests()
 {
 	[ ! -d "$1" ] || find "$1" -maxdepth 1 -type f -perm -100 \
-		-exec cp -p -- {} "$2/" \;
+		-exec cp -pt "$2/" -- {} +
 }
 
 # Put the selftests of the base TESTS_OF into $WORK/tests. They are static, and
@@ -364,9 +364,10 @@ choose_variant()
 	*) die "DEBUG=$DEBUG: yes or no" ;;
 	esac
 	for fragment in $(fragments "$variant"); do
-		[ "$fragment" != kernel.config ] && [ -f "$HARNESS/$fragment" ] ||
+		if [ "$fragment" = kernel.config ] || [ ! -f "$HARNESS/$fragment" ]; then
 			die "VARIANT=$variant: plain, or what there is of debug," \
 				"kcsan, ...: names of *.config in $HARNESS, joined by +"
+		fi
 	done
 }
 

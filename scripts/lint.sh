@@ -49,19 +49,27 @@ KNOWN_STYLE='/trace\.h:[0-9]+: CHECK:(PARENTHESIS_ALIGNMENT|OPEN_ENDED_LINE):|'\
 
 lint_patches()
 {
-	local commit out shared
+	local commit out dir
 
-	shared=$(shared_commits)
-	for commit in $(git -C "$TREE" rev-list --reverse base..refs/series/applied); do
-		! grep -qxF "$commit" <<< "$shared" || continue
-		out=$(cd -- "$TREE" && scripts/checkpatch.pl --strict \
+	dir=$(mktemp -d "$WORK/tmp.XXXXXX")
+	git -C "$TREE" rev-list --reverse base..refs/series/applied > "$dir/list"
+	shared_commits > "$dir/shared"
+	grep -vxFf "$dir/shared" "$dir/list" > "$dir/own" || :
+	# Perl has one thread.
+	# shellcheck disable=SC2016 # for the inner shell
+	(cd -- "$TREE" && < "$dir/own" \
+	 xargs -P "$JOBS" -I {} sh -c 'scripts/checkpatch.pl --strict \
 			--no-signoff --no-tree --quiet --show-types --terse --showfile \
 			--ignore FILE_PATH_CHANGES,UNKNOWN_COMMIT_ID \
-			--git "$commit" 2>&1 | grep -vE "$KNOWN_STYLE|^total: ") || :
+			--git "$2" > "$1/$2" 2>&1; [ $? -lt 2 ]' sh "$dir" {}) ||
+		finding "checkpatch does not run"
+	while read -r commit; do
+		out=$(grep -vE "$KNOWN_STYLE|^total: " "$dir/$commit") || :
 		[ -n "$out" ] || continue
 		finding "checkpatch: $(git -C "$TREE" log -1 --format='%h %s' "$commit")"
 		printf '%s\n' "$out"
-	done
+	done < "$dir/own"
+	rm -rf -- "$dir"
 }
 
 # look LOG DIRECTORY ARGUMENT...: compile sources in DIRECTORY with W=1 under
@@ -201,14 +209,18 @@ lint_scripts()
 
 lint_files()
 {
-	local path
+	local path astray
 
-	find "$TOP/tools" "$TOP/Documentation" "$TOP/samples" "$TOP/drivers" \
-		"$TOP/include" -type f 2>/dev/null |
-	sed "s|^$(printf '%s' "$TOP" | sed 's/[].*^$|[]/\\&/g')/||" | while read -r path; do
-		grep -qxF -- "	$path" "$TOP"/patches/*/series ||
-			echo "$path"
-	done | grep . && finding "no patch brings these in"
+	# What no git knows of is not the repository's, unless it could be meant to be.
+	astray=$(git -C "$TOP" ls-files --cached --others --exclude-standard -- \
+			tools Documentation samples drivers include |
+		while read -r path; do
+			grep -qxF -- "	$path" "$TOP"/patches/*/series || echo "$path"
+		done)
+	[ -z "$astray" ] || {
+		finding "no patch brings these in"
+		printf '%s\n' "$astray"
+	}
 	! grep -ls '^Signed-off-by:' "$TOP"/patches/*/*.patch || finding "signed off"
 }
 

@@ -25,26 +25,28 @@ load_base
 cc_prefix=
 ! command -v ccache > /dev/null || cc_prefix='ccache '
 
-# variant NAME ARCH CROSS [SYMBOL=VALUE]...
+# variant NAME ARCH CROSS [SYMBOL=VALUE]... Those of one ARCH are built in one
+# directory: what they have in common, once.
 variant()
 {
-	local name=$1 arch=$2 cross=$3 out=$WORK/matrix/$1 symbol
+	local name=$1 arch=$2 cross=$3 out=$WORK/matrix/$2 config symbol
 	shift 3
 
 	mkdir -p -- "$out"
+	config=$out/$name.config
 	{
 		cat -- "$TOP/scripts/all.config"
 		for symbol in "$@"; do
 			echo "CONFIG_$symbol"
 		done
-	} > "$out/all.config"
-	[ "$(cat -- "$out/stamp" 2>/dev/null)" != "$(inputs "$out")" ] || return 0
+	} > "$config"
+	[ "$(cat -- "$out/$name.stamp" 2>/dev/null)" != "$(inputs "$config")" ] || return 0
 
 	echo "  MATRIX  $name"
-	if mk "$out" "$arch" "$cross" -s KCONFIG_ALLCONFIG="$out/all.config" allmodconfig &&
-	   awk -f "$HARNESS/check-config.awk" "$out/all.config" "$out/.config" &&
+	if mk "$out" "$arch" "$cross" -s KCONFIG_ALLCONFIG="$config" allmodconfig &&
+	   awk -f "$HARNESS/check-config.awk" "$config" "$out/.config" &&
 	   mk "$out" "$arch" "$cross" drivers/vfio/ drivers/dma-buf/; then
-		inputs "$out" > "$out/stamp"
+		inputs "$config" > "$out/$name.stamp"
 	else
 		echo "$name does not build"
 		return 1
@@ -62,21 +64,21 @@ mk()
 
 inputs()
 {
-	echo "$(git -C "$TREE" rev-parse refs/series/applied) $(sha256sum < "$1/all.config")"
+	echo "$(git -C "$TREE" rev-parse refs/series/applied) $(sha256sum < "$1")"
 }
 
 samples()
 {
-	local out=$WORK/matrix/no-export stamp=$WORK/matrix/samples.stamp
+	local out=$WORK/matrix/x86_64 stamp=$WORK/matrix/samples.stamp
 
-	[ "$(cat -- "$stamp" 2>/dev/null)" != "$(inputs "$out")" ] || return 0
+	[ "$(cat -- "$stamp" 2>/dev/null)" != "$(inputs "$TOP/scripts/all.config")" ] || return 0
 	echo "  MATRIX  samples"
 	mk "$out" x86_64 '' headers_install samples/vfio/ || return 1
 	[ -x "$out/samples/vfio/bar-lend" ] || {
 		echo "samples/vfio/bar-lend was not built"
 		return 1
 	}
-	inputs "$out" > "$stamp"
+	inputs "$TOP/scripts/all.config" > "$stamp"
 }
 
 "$TOP/scripts/deps.sh" check

@@ -63,7 +63,8 @@ lay_out_linux()
 			> /dev/null
 	else
 		need_space "$WORK" 4000 "copying $LINUX"
-		cp -a -- "$LINUX" "$TREE.tmp" ||
+		# Newer than what was built of another one
+		cp -a --no-preserve=timestamps -- "$LINUX" "$TREE.tmp" ||
 			die "copying $LINUX failed (disk full?)"
 		git -C "$TREE.tmp" init -q
 		git -C "$TREE.tmp" add -A -f .

@@ -295,6 +295,26 @@ truncated()
 	rm -- "$T/cut/results.ktap"
 	fails verdict cut
 	says '^FAILED: there is no plan' '^0 passed, 0 failed, 0 skipped$'
+	# A console that was lost
+	cp -- "$T/fail/results.ktap" "$T/cut/"
+	: > "$T/cut/console.log"
+	DEVICES=edu EXPECT_FAIL=$ALL_FAIL fails verdict cut
+	says '^FAILED: the console tells of no test'
+}
+
+# A filter that fits no case leaves a test that does nothing.
+no_cases()
+{
+	mkdir -p -- "$T/empty"
+	printf 'vfio selftests: some_test\n' > "$T/empty/console.log"
+	printf '%s\n' 'KTAP version 1' '1..1' '  1..0' 'ok 1 some_test' '# done' \
+		> "$T/empty/results.ktap"
+	fails verdict empty
+	says '^FAILED: some_test: no case is called like that'
+	printf '%s\n' 'KTAP version 1' '1..1' '  1..2' 'ok 1 some_test' '# done' \
+		> "$T/empty/results.ktap"
+	fails verdict empty
+	says '^FAILED: some_test: 0 of 2 cases reported'
 }
 
 # Good results do not help a VM that did not end by itself.
@@ -353,6 +373,17 @@ reports()
 		>> "$T/said/console.log"
 	works verdict said
 	cp -- "$TOP/tools/testing/selftests/vfio/qemu/known-splats" "$T/qemu/"
+
+	# DMA that is caught, in a test that is about that and in another one
+	line='DMAR: [DMA Write NO_PASID] Request device [0000:00:04.0] fault addr 0x1000'
+	cp -- "$T/fail/console.log" "$T/said/"
+	printf '[    9.1] vfio selftests: vfio_pci_p2p_test@edu+ram\n[    9.2] %s\n' "$line" \
+		>> "$T/said/console.log"
+	works verdict said
+	printf '[    9.3] vfio selftests: some_test@edu\n[    9.4] %s\n' "$line" \
+		>> "$T/said/console.log"
+	fails verdict said
+	says '^DMA during some_test@edu:'
 }
 
 # --- boots of their own ---
@@ -561,6 +592,7 @@ t 'a test that skips everywhere is named' skipped_everywhere
 t 'a test of programs of the host that skips everywhere is named' users_skipped
 t 'EXPECT_FAIL: exactly what is listed fails' expect_fail
 t 'truncated results' truncated
+t 'a test without cases' no_cases
 t 'a VM that does not end by itself' bad_status
 t 'what the kernel reports' reports
 t 'results forged on the console, the output and the port; cases missing' forged

@@ -1263,6 +1263,15 @@ real_change()
 	rm -rf -- "$R"
 }
 
+file_astray()
+{
+	use_repo astray
+	works "$R/scripts/lint.sh" files
+	echo 'int main(void) { return 0; }' > "$R/tools/testing/selftests/vfio/astray.c"
+	fails "$R/scripts/lint.sh" files
+	says '^FINDING: no patch brings these in' '^tools/testing/selftests/vfio/astray.c$'
+}
+
 cover_letter()
 {
 	local file
@@ -1349,6 +1358,7 @@ t 'LINUX: a git tree' linux_git
 t 'LINUX: a plain directory' linux_directory
 t 'LINUX: what is none, another version, no room' linux_wrong
 
+t 'lint: a file that no patch brings in' file_astray
 t 'the cover letters are there' cover_letter
 t 'series: a base with a cover letter of its own' cover_letter_of_base
 for BASE in $(cd -- "$TOP/bases" && printf '%s\n' * | sort -V); do

@@ -40,6 +40,14 @@ FILENAME == ARGV[1] {
 	next
 }
 
+# DMA that went astray, which some tests are about
+/DMAR: \[DMA (Read|Write)/ && during !~ /vfio_pci_(p2p|driver)_test|users\// {
+	print "DMA during " during ":"
+	print "  " $0
+	bad = 1
+	next
+}
+
 # The frame of a report.  What it frames decides.
 !inside && (/cut here/ || /\] =+$/) {
 	frame = $0

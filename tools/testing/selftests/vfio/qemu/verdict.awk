@@ -116,8 +116,10 @@ function judge_test(ok, name, skip, line,	i, failed)
 		      case_output[i])
 	}
 
-	if (nr_cases && ok && case_plan != nr_cases)
-		problem(name ": " nr_cases " of " case_plan " cases reported")
+	if (ok && skip == "" && (nr_cases || case_plan != "") && case_plan != nr_cases)
+		problem(name ": " nr_cases + 0 " of " case_plan " cases reported")
+	if (ok && skip == "" && case_plan == "0")
+		problem(name ": no case is called like that")
 	if (failed && ok)
 		problem(name ": ok, but a case is not")
 	# A test whose cases fail exits with 1, which is not news.

@@ -59,6 +59,10 @@ case $? in
 	;;
 esac
 
+# A console that lacks the names of the tests lacks what they led to as well.
+! grep -qE '^(not )?ok ' "$results" || grep -q 'vfio selftests: ' "$console" ||
+	fail "the console tells of no test, see $console"
+
 partial=1
 [ "${DEVICES:-all}" != all ] || partial=0
 

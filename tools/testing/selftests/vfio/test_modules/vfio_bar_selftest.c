@@ -18,7 +18,10 @@
  *           interrupt, or another task, does between the two once in a while.
  *           Written again, it works for the first one again.
  *
- * "unmap" and "race" need kprobes.
+ * "unmap" and "race" need kprobes. And there is a file to read:
+ *
+ *   requests  how often each BAR of the device was requested since "race" was
+ *           written last
  */
 #include <linux/atomic.h>
 #include <linux/debugfs.h>
@@ -29,6 +32,7 @@
 #include <linux/pci.h>
 #include <linux/processor.h>
 #include <linux/ptrace.h>
+#include <linux/seq_file.h>
 #include <linux/string.h>
 #include <linux/timekeeping.h>
 #include <linux/uaccess.h>
@@ -296,6 +300,17 @@ static const struct file_operations effect_fops = {
 	.write = effect_write,
 };
 
+static int requests_show(struct seq_file *m, void *unused)
+{
+	int bar;
+
+	for (bar = 0; bar < PCI_STD_NUM_BARS; bar++)
+		seq_printf(m, "%d\n", atomic_read(&race_requests[bar]));
+
+	return 0;
+}
+DEFINE_SHOW_ATTRIBUTE(requests);
+
 static struct dentry *vfio_bar_selftest_dir;
 
 static int __init vfio_bar_selftest_init(void)
@@ -310,6 +325,8 @@ static int __init vfio_bar_selftest_init(void)
 		debugfs_create_file(effects[i]->name, 0200,
 				    vfio_bar_selftest_dir, effects[i],
 				    &effect_fops);
+	debugfs_create_file("requests", 0400, vfio_bar_selftest_dir, NULL,
+			    &requests_fops);
 
 	return 0;
 }

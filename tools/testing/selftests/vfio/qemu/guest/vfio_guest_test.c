@@ -248,20 +248,45 @@ static void show_console(void)
 		fclose(f);
 }
 
+/* A command that a driver found done only when it looked is no success. */
+static bool console_is_clean(void)
+{
+	static const char * const bad[] = {
+		"WARNING", "BUG:", "Oops", "Call Trace", "timeout", "completion polled",
+	};
+	bool clean = true;
+	char line[256];
+	FILE *f = fopen(CONSOLE, "re");
+	size_t i;
+
+	while (f && fgets(line, sizeof(line), f)) {
+		for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+			clean = clean && !strstr(line, bad[i]);
+	}
+	if (!f)
+		return false;
+	fclose(f);
+
+	return clean;
+}
+
 FIXTURE(guest) {
 	struct guest guest;
 };
 
 FIXTURE_VARIANT(guest) {
 	const char *backend;
+	const char *scratch;	/* what no case checks for, to begin with */
 };
 
 FIXTURE_VARIANT_ADD(guest, group) {
 	.backend = "",
+	.scratch = "nvme " NVME " write 100",
 };
 
 FIXTURE_VARIANT_ADD(guest, iommufd) {
 	.backend = ",iommufd=iommufd0",
+	.scratch = "nvme " NVME " write 101",
 };
 
 FIXTURE_SETUP(guest)
@@ -269,6 +294,8 @@ FIXTURE_SETUP(guest)
 	self->guest.backend = variant->backend;
 	guest_start(_metadata, &self->guest);
 	ASSERT_READY();
+	/* The disk still has what an earlier guest wrote. */
+	ASSERT_ANSWER(variant->scratch, "ok ");
 }
 
 FIXTURE_TEARDOWN(guest)
@@ -298,6 +325,7 @@ TEST_F_TIMEOUT(guest, boot, 1800)
 	EXPECT_ANSWER("decode " NVME, "ok ");
 	EXPECT_ANSWER("move " NVME, "ok ");
 	EXPECT_ANSWER("nvme " NVME " check 1", "ok ");
+	EXPECT_TRUE(console_is_clean());
 	guest_kill(_metadata, &self->guest);
 }
 
@@ -340,6 +368,8 @@ TEST_F_TIMEOUT(guest, devices, 1800)
 	EXPECT_ANSWER("nvme " NVME " check 3", "ok ");
 	EXPECT_ANSWER("edu " EDU " 5", "ok ");
 
+	EXPECT_TRUE(console_is_clean());
+
 	/* Killed in the middle of it, and started again */
 	guest_kill(_metadata, guest);
 	guest_start(_metadata, guest);
@@ -348,6 +378,7 @@ TEST_F_TIMEOUT(guest, devices, 1800)
 	EXPECT_ANSWER("nvme " NVME " write 4", "ok ");
 	EXPECT_ANSWER("net " NET, "ok ");
 	EXPECT_ANSWER("edu " EDU " 6", "ok ");
+	EXPECT_TRUE(console_is_clean());
 
 	ASSERT_TRUE(qmp(guest, "{'execute':'quit'}\n"));
 	ASSERT_EQ(0, guest_wait(guest));
