@@ -102,21 +102,6 @@ FIXTURE_VARIANT_ADD(fault, exported) {
 	.exported = true,
 };
 
-static u64 huge_page_size(void)
-{
-	unsigned long long size = 0;
-	FILE *f;
-
-	f = fopen("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size", "re");
-	if (!f)
-		return 0;
-	if (fscanf(f, "%llu", &size) != 1)
-		size = 0;
-	fclose(f);
-
-	return size;
-}
-
 FIXTURE_SETUP(fault)
 {
 	if (!pmd_size)

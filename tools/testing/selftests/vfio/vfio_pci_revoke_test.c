@@ -521,6 +521,7 @@ TEST_F(revoke, d3hot)
 TEST_F(revoke, sriov)
 {
 	const char *bdf = device_bdfs[0];
+	u32 val;
 
 	if (__sysfs_write(bdf, "sriov_drivers_autoprobe", "0"))
 		SKIP(return, "%s has no SR-IOV\n", bdf);
@@ -531,6 +532,14 @@ TEST_F(revoke, sriov)
 	ASSERT_EQ(0, __sysfs_write(bdf, "sriov_numvfs", "1"));
 	EXPECT_EQ(0, vfio_pci_power_state_get(self->device));
 	expect_restored(_metadata, &self->view);
+
+	/* With VFs it has to stay there, and nobody loses anything by the try. */
+	__vfio_pci_power_state_set(self->device, 3);
+	EXPECT_EQ(0, vfio_pci_power_state_get(self->device));
+	if (self->view.way == IMPORTER)
+		expect_established(_metadata, &self->view);
+	else
+		EXPECT_EQ(0, try_read32(self->view.vaddr, &val));
 
 	ASSERT_EQ(0, __sysfs_write(bdf, "sriov_numvfs", "0"));
 	ASSERT_EQ(0, __sysfs_write(bdf, "sriov_drivers_autoprobe", "1"));

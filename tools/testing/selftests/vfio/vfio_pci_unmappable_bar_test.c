@@ -470,21 +470,6 @@ TEST_F(own_mmap, decode)
 	}
 }
 
-static u64 huge_page_size(void)
-{
-	unsigned long long size = 0;
-	FILE *f;
-
-	f = fopen("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size", "re");
-	if (!f)
-		return 0;
-	if (fscanf(f, "%llu", &size) != 1)
-		size = 0;
-	fclose(f);
-
-	return size;
-}
-
 /* A huge page goes as a whole. */
 TEST_F(own_mmap, huge)
 {

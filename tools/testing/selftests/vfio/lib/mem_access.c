@@ -110,6 +110,21 @@ int try_read32_faults(const volatile void *addr, u32 *val, long *faults)
 	return ret;
 }
 
+u64 huge_page_size(void)
+{
+	unsigned long long size = 0;
+	FILE *f;
+
+	f = fopen("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size", "re");
+	if (!f)
+		return 0;
+	if (fscanf(f, "%llu", &size) != 1)
+		size = 0;
+	fclose(f);
+
+	return size;
+}
+
 bool proc_map_find(const void *addr, struct proc_map *map)
 {
 	char line[512];

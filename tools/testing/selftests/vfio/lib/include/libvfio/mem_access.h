@@ -26,6 +26,9 @@ int try_read32_faults(const volatile void *addr, u32 *val, long *faults);
 /* The page faults that the calling thread has taken so far. */
 long thread_faults(void);
 
+/* Return: the size of a huge page that is mapped by a PMD, 0 if there are none. */
+u64 huge_page_size(void);
+
 /* A mapping as /proc/self/maps shows it. */
 struct proc_map {
 	void *start;
