@@ -330,28 +330,46 @@ check_controls()
 		control-stock.log PLAN="$plan" EXPECT_FAIL="$tokens"
 }
 
-# What the stock kernel must report. On another machine than the usual one the
-# same tests are run on the kernel with the series, too.
-check_splats()
+# devices_of TOKENS: those that they name
+devices_of()
 {
-	local variant=$1 kind=$2 subject tokens splat machine devices n=0 plan
+	trim "$(grep -oE '@[^: ]+' <<< "$1" | tr -s '@+\n' ' ')"
+}
+
+# On another machine than the usual one: what fails there on the stock kernel, and
+# passes on that with the series
+check_machines()
+{
+	local subject tokens machine n=0 plan
 
 	while IFS=$'\t' read -r subject tokens; do
 		[ -n "$subject" ] || continue
-		IFS='|' read -r tokens splat machine <<< "$tokens"
-		splat=$(trim "$splat") machine=$(trim "$machine") n=$((n + 1))
-		plan=$WORK/$variant/control-$kind-$n.plan
-		tokens_plan "$plan" "$variant" "$tokens"
-		devices=$(grep -oE '@[^: ]+' <<< "$tokens" | tr -s '@+\n' ' ')
-		# shellcheck disable=SC2086 # a list
-		vm_snapshot "$variant" stock "$BASE: control: $splat without \"$subject\"" \
-			"control-$kind-$n.log" PLAN="$plan" DEVICES="$(trim "$devices")" \
-			EXPECT_SPLAT="$splat" $machine
-		[ -n "$machine" ] || continue
-		# shellcheck disable=SC2086 # a list
-		vm_snapshot "$variant" current "$BASE: the tests with $machine" \
-			"run-$kind-$n.log" PLAN="$plan" DEVICES="$(trim "$devices")" $machine
-	done <<< "$(controls "$kind")"
+		n=$((n + 1)) plan=$WORK/plain/machine-$n.plan
+		machine=$(trim "${tokens#*|}") tokens=$(trim "${tokens%%|*}")
+		tokens_plan "$plan" plain "$tokens"
+		vm_snapshot plain stock "$BASE: control: with $machine, without \"$subject\"" \
+			"control-machine-$n.log" PLAN="$plan" \
+			DEVICES="$(devices_of "$tokens")" EXPECT_FAIL="$tokens" "$machine"
+		vm_snapshot plain current "$BASE: the tests with $machine" \
+			"run-machine-$n.log" PLAN="$plan" \
+			DEVICES="$(devices_of "$tokens")" "$machine"
+	done <<< "$(controls machine)"
+}
+
+# What the stock debug kernel must report
+check_splats()
+{
+	local subject tokens splat n=0 plan
+
+	while IFS=$'\t' read -r subject tokens; do
+		[ -n "$subject" ] || continue
+		n=$((n + 1)) plan=$WORK/debug/control-$n.plan
+		splat=$(trim "${tokens#*|}") tokens=$(trim "${tokens%%|*}")
+		tokens_plan "$plan" debug "$tokens"
+		vm_snapshot debug stock "$BASE: control: $splat without \"$subject\"" \
+			"control-debug-$n.log" PLAN="$plan" \
+			DEVICES="$(devices_of "$tokens")" EXPECT_SPLAT="$splat"
+	done <<< "$(controls debug)"
 }
 
 trim()
@@ -454,7 +472,7 @@ check_plain()
 	vm_snapshot plain current "$BASE: run the tests on the plain kernel" run-plain.log
 	has_own_controls || return 0
 	check_controls
-	check_splats plain splat
+	check_machines
 	check_at
 }
 
@@ -467,7 +485,7 @@ check_harness()
 check_debug()
 {
 	vm_snapshot debug current "$BASE: run the tests on the debug kernel" run-debug.log
-	check_splats debug debug
+	check_splats
 }
 
 check_no_export()

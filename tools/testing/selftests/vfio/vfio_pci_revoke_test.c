@@ -1985,12 +1985,13 @@ TEST_F(revoke_set, reset_while_closing)
 }
 
 /*
- * An error that is not recovered from, because there is a device below the same
- * port that has no driver. Its config space is put back here: if the error is
- * fatal, the link is reset, and nobody else does it.
+ * An error while a device below the same port has another driver, or none: then it
+ * is not recovered from. The config space of that device is put back here: if the
+ * link is reset, nobody else does it.
  */
-static bool error_fail(struct __test_metadata *_metadata,
-		       struct vfio_pci_device **mate, bool fatal)
+static bool error_with_mate(struct __test_metadata *_metadata,
+			    struct vfio_pci_device **mate, const char *driver,
+			    bool fatal)
 {
 	int uevents = uevent_open(), ret, fd;
 	char config[PCI_STD_HEADER_SIZEOF];
@@ -1999,8 +2000,11 @@ static bool error_fail(struct __test_metadata *_metadata,
 
 	vfio_pci_device_cleanup(*mate);
 	*mate = NULL;
-	ASSERT_EQ(0, __sysfs_write(device_bdfs[1], "driver/unbind",
-				   device_bdfs[1]));
+	if (driver)
+		sysfs_driver_set(device_bdfs[1], driver);
+	else
+		ASSERT_EQ(0, __sysfs_write(device_bdfs[1], "driver/unbind",
+					   device_bdfs[1]));
 	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/config", device_bdfs[1]);
 	fd = open(path, O_RDWR);
 	ASSERT_LE(0, fd);
@@ -2008,7 +2012,8 @@ static bool error_fail(struct __test_metadata *_metadata,
 
 	ret = __port_error_inject(device_bdfs[0], fatal);
 	if (!ret)
-		EXPECT_TRUE(uevent_get(uevents, device_bdfs[0], ERROR_FAILED,
+		EXPECT_TRUE(uevent_get(uevents, device_bdfs[0],
+				       driver ? ERROR_OVER : ERROR_FAILED,
 				       LIMIT_SECONDS * 1000));
 
 	EXPECT_EQ(sizeof(config) - bars,
@@ -2030,7 +2035,7 @@ static bool error_fail_fatal(struct __test_metadata *_metadata, struct view *vie
 {
 	int way;
 
-	if (!error_fail(_metadata, mate, true))
+	if (!error_with_mate(_metadata, mate, NULL, true))
 		return false;
 
 	for (way = DEVICE_FD; way <= IMPORTER; way++)
@@ -2081,10 +2086,28 @@ TEST_F(revoke_set, error_fails_not_fatal)
 	int way;
 
 	view_unuse(&self->view[1][DEVICE_FD]);
-	if (!error_fail(_metadata, &self->device[1], false))
+	if (!error_with_mate(_metadata, &self->device[1], NULL, false))
 		return;
 	for (way = DEVICE_FD; way <= IMPORTER; way++)
 		expect_established(_metadata, &self->view[0][way]);
+}
+
+/* Unless the driver of the other device wants a reset of the link. */
+TEST_F(revoke_set, error_not_fatal_reset)
+{
+	int way;
+
+	if (access("/sys/bus/pci/drivers/vfio_selftest", F_OK))
+		SKIP(return, "The module vfio_selftest is not loaded\n");
+
+	view_unuse(&self->view[1][DEVICE_FD]);
+	if (!error_with_mate(_metadata, &self->device[1], "vfio_selftest", false))
+		return;
+	for (way = DEVICE_FD; way <= IMPORTER; way++)
+		expect_revoked_soon(_metadata, &self->view[0][way]);
+	vfio_pci_decode_set(self->device[0], true);
+	for (way = DEVICE_FD; way <= IMPORTER; way++)
+		expect_restored(_metadata, &self->view[0][way]);
 }
 
 /* When an importer is told to let go, and in which state the device is then. */

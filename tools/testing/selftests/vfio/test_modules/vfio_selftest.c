@@ -23,6 +23,9 @@
  *   hold    Write "DEVICE": the memory_lock of it is held for read, as by who
  *           accesses it, until the file is closed. vfio-pci must have the device
  *           open.
+ *
+ * And a PCI driver of the module's name, for a device whose driver_override names
+ * it. All that it does is to want a reset of the link after any error.
  */
 #include <linux/cleanup.h>
 #include <linux/debugfs.h>
@@ -578,11 +581,56 @@ static const struct file_operations hold_fops = {
 	.write = hold_write,
 };
 
+/* The driver */
+
+static pci_ers_result_t reset_error_detected(struct pci_dev *pdev,
+					     pci_channel_state_t state)
+{
+	return PCI_ERS_RESULT_NEED_RESET;
+}
+
+static pci_ers_result_t reset_slot_reset(struct pci_dev *pdev)
+{
+	return PCI_ERS_RESULT_RECOVERED;
+}
+
+static const struct pci_error_handlers reset_err_handlers = {
+	.error_detected = reset_error_detected,
+	.slot_reset = reset_slot_reset,
+};
+
+static int reset_probe(struct pci_dev *pdev, const struct pci_device_id *id)
+{
+	return 0;
+}
+
+static const struct pci_device_id reset_table[] = {
+	{ PCI_DRIVER_OVERRIDE_DEVICE_VFIO(PCI_ANY_ID, PCI_ANY_ID) },
+	{}
+};
+
+/* It does no DMA, so the rest of the IOMMU group can be with VFIO. */
+static struct pci_driver reset_driver = {
+	.name = KBUILD_MODNAME,
+	.id_table = reset_table,
+	.probe = reset_probe,
+	.err_handler = &reset_err_handlers,
+	.driver_managed_dma = true,
+};
+
 static int __init vfio_selftest_init(void)
 {
+	int ret;
+
+	ret = pci_register_driver(&reset_driver);
+	if (ret)
+		return ret;
+
 	vfio_selftest_dir = debugfs_create_dir(KBUILD_MODNAME, NULL);
-	if (IS_ERR(vfio_selftest_dir))
+	if (IS_ERR(vfio_selftest_dir)) {
+		pci_unregister_driver(&reset_driver);
 		return PTR_ERR(vfio_selftest_dir);
+	}
 
 	debugfs_create_file("pfnmap", 0600, vfio_selftest_dir, NULL, &pfnmap_fops);
 	debugfs_create_file("fence", 0400, vfio_selftest_dir, NULL, &fence_fops);
@@ -598,6 +646,7 @@ static void __exit vfio_selftest_exit(void)
 {
 	debugfs_remove(vfio_selftest_dir);
 	config_restore();
+	pci_unregister_driver(&reset_driver);
 }
 
 module_init(vfio_selftest_init);
