@@ -1493,6 +1493,7 @@ TEST_F(revoke_drain, fault)
 		vaddr = vfio_pci_dma_buf_mmap(drain->fd, 0, page_size);
 		EXPECT_EQ(-EFAULT, try_read32(vaddr, &val));
 		ASSERT_EQ(0, munmap(vaddr, page_size));
+		EXPECT_EQ(-EFAULT, try_read32(drain->device_map, &val));
 	}
 	drain_end(_metadata, drain);
 }
@@ -1780,7 +1781,7 @@ FIXTURE_TEARDOWN(revoke_fence)
 	drain_close(&self->drain);
 }
 
-/* D23: a fault on a mapping of the device fd waits for the end of it. */
+/* D23: the same for a mapping of the device fd. */
 TEST_F(revoke_fence, killed)
 {
 	struct drain *drain = &self->drain;
