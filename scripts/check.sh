@@ -243,6 +243,8 @@ build_commits()
 	inputs=$(build_inputs)
 	shared=$(shared_commits | grep -vxF "$(git -C "$TREE" rev-parse refs/series/applied)") || :
 	mkdir -p -- "$WORK/plain/commits"
+	# build_kernel has left those of the last one.
+	git -C "$TREE" rev-parse refs/series/applied > "$WORK/plain/selftests-of"
 	list=$(git -C "$TREE" rev-list --reverse base..refs/series/applied)
 	for commit in $(git -C "$TREE" rev-parse base) $list; do
 		next=$(git -C "$TREE" log --reverse --format='%H %P %s' \
