@@ -971,10 +971,10 @@ TEST_F(dma_buf_mmap, charged)
 	EXPECT_LE(before + (long)(ARRAY_SIZE(fd) * nr * 16), after);
 }
 
-#define NR_CHARGED 2048
+#define NR_CHARGED 1024
 
 /* What each buffer consists of, no matter how large it is, and its name. */
-TEST_F(dma_buf_mmap, charged_each)
+TEST_F_TIMEOUT(dma_buf_mmap, charged_each, 120)
 {
 	struct owner *owner = &self->owner;
 	const char *name = "a name as long as they can have";
