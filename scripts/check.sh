@@ -304,7 +304,7 @@ vm_snapshot()
 	shift 4
 
 	if [ "$variant" = debug ]; then
-		set -- TIMEOUT=5400 "$@"
+		set -- SLOW=8 TIMEOUT=5400 "$@"
 	else
 		set -- SLOW=3 TIMEOUT=2700 "$@"
 	fi
