@@ -611,7 +611,7 @@ static bool cpu_has_1g_pages(void)
 		if (strncmp(line, "flags", strlen("flags")))
 			continue;
 		x86 = true;
-		found |= strstr(line, " pdpe1gb") != NULL;
+		found = found || strstr(line, " pdpe1gb");
 	}
 	free(line);
 	fclose(f);

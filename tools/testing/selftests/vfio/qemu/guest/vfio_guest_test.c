@@ -260,7 +260,7 @@ static bool console_is_clean(void)
 	size_t i;
 
 	while (f && fgets(line, sizeof(line), f)) {
-		for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		for (i = 0; i < ARRAY_SIZE(bad); i++)
 			clean = clean && !strstr(line, bad[i]);
 	}
 	if (!f)
