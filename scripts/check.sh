@@ -540,6 +540,7 @@ in_vm()
 		done
 		sleep 1
 	done
+	renice -n 0 -p "$BASHPID" > /dev/null 2>&1 || :
 	"$@"
 	exec 6>&-
 }
@@ -576,27 +577,36 @@ one()
 	fi
 }
 
-# What runs in the VM, first: it takes longer than what is built meanwhile.
-start_base()
+# The debug kernel before all else: nothing takes longer.
+start_debug()
 {
 	load_base
 	lock_builds
 	borrow_tests || { count_fail; return; }
 	lay_out series || { count_fail; return; }
 	one "$BASE: the controls name patches of the series" controls.log check_subjects || return 0
+	if on_debug; then
+		if { [ -z "$(controls debug)" ] || stock debug; } &&
+		   lay_out series && build_kernel debug && snapshot debug current; then
+			in_background in_vm check_debug
+		else
+			count_fail
+		fi
+	fi
+	STARTED+=" $BASE"
+	CHECKED+=" $BASE"
+}
+
+# What else runs in the VM: it takes longer than what is built meanwhile.
+start_plain()
+{
+	load_base
+	lock_builds
 	if on_plain; then
 		if { ! has_own_controls || { stock plain && at_controls; }; } &&
 		   lay_out series && build_kernel plain && snapshot plain current; then
 			in_background in_vm check_plain
 			! is_first || in_background in_vm check_harness
-		else
-			count_fail
-		fi
-	fi
-	if on_debug; then
-		if { [ -z "$(controls debug)" ] || stock debug; } &&
-		   lay_out series && build_kernel debug && snapshot debug current; then
-			in_background in_vm check_debug
 		else
 			count_fail
 		fi
@@ -608,7 +618,6 @@ start_base()
 			count_fail
 		fi
 	fi
-	STARTED+=" $BASE"
 	CHECKED+=" $BASE"
 }
 
@@ -668,12 +677,18 @@ main()
 	trap stop_jobs EXIT
 	export BASE CHECKED
 	for BASE in $BASES; do
-		start_base
+		start_debug
 	done
+	CHECKED=
+	for BASE in $STARTED; do
+		start_plain
+	done
+	# What was checked of another base is that of the bases in front. The VMs, which
+	# have limits of time, go first.
+	CHECKED=
+	renice -n 10 -p "$BASHPID" > /dev/null || :
 	# When the sources of all bases are in the cache
 	in_background tap "the scripts themselves" tooling.log "$TOP/tests/tooling.sh"
-	# What was checked of another base is that of the bases in front.
-	CHECKED=
 	for BASE in $STARTED; do
 		finish_base
 	done
