@@ -359,7 +359,8 @@ check_machines()
 	done <<< "$(controls machine)"
 }
 
-# What the stock debug kernel must report
+# What the debug kernel must report without a patch. Without the series it would,
+# too, but two kernels that have much in common are built faster.
 check_splats()
 {
 	local subject tokens splat n=0 plan
@@ -369,7 +370,7 @@ check_splats()
 		n=$((n + 1)) plan=$WORK/debug/control-$n.plan
 		splat=$(trim "${tokens#*|}") tokens=$(trim "${tokens%%|*}")
 		tokens_plan "$plan" debug "$tokens"
-		vm_snapshot debug stock "$BASE: control: $splat without \"$subject\"" \
+		vm_snapshot debug "debug-$n" "$BASE: control: $splat without \"$subject\"" \
 			"control-debug-$n.log" PLAN="$plan" \
 			DEVICES="$(devices_of "$tokens")" EXPECT_SPLAT="$splat"
 	done <<< "$(controls debug)"
@@ -387,31 +388,29 @@ commit_of()
 		sed -n "s/	$(quote "$1")\$//p"
 }
 
-# is_of NAME COMMIT: was that snapshot made of this commit, and of all else as it is?
+# is_of DIRECTORY COMMIT: was that snapshot made of this commit, and of all else as
+# it is?
 is_of()
 {
-	[ "$(cat -- "$WORK/plain/$1/stamp" 2>/dev/null)" = "$2 $(build_inputs)" ]
+	[ "$(cat -- "$1/stamp" 2>/dev/null)" = "$2 $(build_inputs)" ]
 }
 
-stamp_of()
-{
-	echo "$2 $(build_inputs)" > "$WORK/plain/$1/stamp"
-}
-
-# Kernels as they are at a patch, without those that follow it
+# build_at KIND VARIANT SUFFIX: kernels as they are at the patches that the controls
+# of this kind name, without those that follow, and with SUFFIX "^" without them.
 build_at()
 {
-	local subject tokens commit n=0
+	local subject tokens commit dir n=0
 
 	while IFS=$'\t' read -r subject tokens; do
 		[ -n "$subject" ] || continue
-		n=$((n + 1))
-		commit=$(commit_of "$subject") && [ -n "$commit" ] || return 1
-		! is_of "at-$n" "$commit" || continue
+		n=$((n + 1)) dir=$WORK/$2/$1-$n
+		commit=$(commit_of "$subject") && [ -n "$commit" ] &&
+		commit=$(git -C "$TREE" rev-parse "$commit$3") || return 1
+		! is_of "$dir" "$commit" || continue
 		git -C "$TREE" checkout -q --detach "$commit" &&
-		harness plain QUIET= kernel modules && snapshot plain "at-$n" &&
-		stamp_of "at-$n" "$commit" || return 1
-	done <<< "$(controls at)"
+		harness "$2" QUIET= kernel modules && snapshot "$2" "$1-$n" &&
+		echo "$commit $(build_inputs)" > "$dir/stamp" || return 1
+	done <<< "$(controls "$1")"
 }
 
 check_at()
@@ -586,7 +585,7 @@ start_debug()
 	lay_out series || { count_fail; return; }
 	one "$BASE: the controls name patches of the series" controls.log check_subjects || return 0
 	if on_debug; then
-		if { [ -z "$(controls debug)" ] || stock debug; } &&
+		if kernels_of debug debug '^' &&
 		   lay_out series && build_kernel debug && snapshot debug current; then
 			in_background in_vm check_debug
 		else
@@ -603,7 +602,7 @@ start_plain()
 	load_base
 	lock_builds
 	if on_plain; then
-		if { ! has_own_controls || { stock plain && at_controls; }; } &&
+		if { ! has_own_controls || { stock plain && kernels_of at plain ''; }; } &&
 		   lay_out series && build_kernel plain && snapshot plain current; then
 			in_background in_vm check_plain
 			! is_first || in_background in_vm check_harness
@@ -621,11 +620,12 @@ start_plain()
 	CHECKED+=" $BASE"
 }
 
-# The kernels of build_at
-at_controls()
+# kernels_of KIND VARIANT SUFFIX: what build_at builds, if there is any
+kernels_of()
 {
-	[ -z "$(controls at)" ] ||
-		stage "$BASE: build the kernel at some patches" build-at.log build_at
+	[ -z "$(controls "$1")" ] ||
+		stage "$BASE: build the $2 kernel at some patches, for control runs" \
+			"build-$1.log" build_at "$@"
 }
 
 finish_base()
