@@ -1442,6 +1442,7 @@ static void drain_start(struct __test_metadata *_metadata, struct drain *drain)
 {
 	const iova_t iova = IOVA + SZ_8M;
 	time_t end = now() + LIMIT_SECONDS;
+	u32 val;
 	int ret;
 
 	ASSERT_EQ(0, pthread_create(&drain->thread, NULL, decode_off_thread, drain));
@@ -1457,6 +1458,11 @@ static void drain_start(struct __test_metadata *_metadata, struct drain *drain)
 		sched_yield();
 	} while (!ret && now() < end);
 	ASSERT_EQ(-ENODEV, ret);
+
+	/* The mappings of the device fd are the last to go before the wait. */
+	while (drain->device_map && !try_read32(drain->device_map, &val) &&
+	       now() < end)
+		sched_yield();
 	EXPECT_FALSE(is_done(drain));
 }
 
