@@ -12,7 +12,8 @@
 #   the selftests pass in the VM, on the plain and on the debug kernel
 #   control runs: what patches/<base>/controls lists fails without the series,
 #     or without one of its patches, or passes with the first ones alone
-#   the selftests pass on a kernel that cannot export BARs
+#   the selftests pass on a kernel that cannot export BARs, and races of threads on
+#     one that looks for data races
 #   programs that use VFIO (QEMU with a guest, DPDK) work in the VM, as well as
 #     they do without the series
 #   lint
@@ -26,7 +27,7 @@
 #   what a base has in common with one in front of it is checked there only:
 #     patches, control runs
 #
-# One base alone has the plain and the debug kernel, and that without export.
+# One base alone has the plain and the debug kernel, and the two others.
 #
 # What the answer is already known for (by the ids of the commits and the
 # contents of the files that went into it) is not built a second time; tests
@@ -304,7 +305,7 @@ vm_snapshot()
 	local variant=$1 dir=$WORK/$1/$2 text=$3 log=$4
 	shift 4
 
-	if [ "$variant" = debug ]; then
+	if [ "$variant" = debug ] || [ "$variant" = kcsan ]; then
 		set -- SLOW=8 TIMEOUT=5400 "$@"
 	else
 		set -- SLOW=3 TIMEOUT=2700 "$@"
@@ -496,6 +497,15 @@ check_no_export()
 		run-no-export.log
 }
 
+check_kcsan()
+{
+	local text="$BASE: run the tests on the kernel that looks for data races"
+
+	vm_snapshot kcsan current "$text" run-kcsan.log
+	vm_snapshot kcsan current "$BASE: control: a data race" control-kcsan.log \
+		PLAN=kcsan-control EXPECT_SPLAT='KCSAN: data-race in race_thread'
+}
+
 check_programs()
 {
 	if [ -z "$thorough" ]; then
@@ -596,6 +606,17 @@ start_debug()
 	CHECKED+=" $BASE"
 }
 
+# start_variant VARIANT COMMAND: build the kernel, and run COMMAND while it is the next
+# one's turn to be built.
+start_variant()
+{
+	if lay_out series && build_kernel "$1" && snapshot "$1" current; then
+		in_background in_vm "$2"
+	else
+		count_fail
+	fi
+}
+
 # What else runs in the VM: it takes longer than what is built meanwhile.
 start_plain()
 {
@@ -611,11 +632,8 @@ start_plain()
 		fi
 	fi
 	if is_full && [ -z "$TESTS_OF" ]; then
-		if lay_out series && build_kernel no-export && snapshot no-export current; then
-			in_background in_vm check_no_export
-		else
-			count_fail
-		fi
+		start_variant no-export check_no_export
+		start_variant kcsan check_kcsan
 	fi
 	CHECKED+=" $BASE"
 }

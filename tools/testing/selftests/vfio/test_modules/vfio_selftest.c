@@ -26,6 +26,9 @@
  *
  * And a PCI driver of the module's name, for a device whose driver_override names
  * it. All that it does is to want a reset of the link after any error.
+ *
+ * With the parameter "race" two threads race for a variable for so many seconds
+ * before the module is loaded: what KCSAN must report.
  */
 #include <linux/cleanup.h>
 #include <linux/debugfs.h>
@@ -34,10 +37,13 @@
 #include <linux/dma-resv.h>
 #include <linux/file.h>
 #include <linux/fs.h>
+#include <linux/jiffies.h>
+#include <linux/kthread.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/pci.h>
+#include <linux/sched/task.h>
 #include <linux/slab.h>
 #include <linux/sync_file.h>
 #include <linux/uaccess.h>
@@ -618,9 +624,54 @@ static struct pci_driver reset_driver = {
 	.driver_managed_dma = true,
 };
 
+/* race */
+
+static unsigned int race;
+module_param(race, uint, 0444);
+MODULE_PARM_DESC(race, "Seconds of a data race, at load");
+
+static unsigned long race_count;
+
+static int race_thread(void *arg)
+{
+	unsigned long end = jiffies + race * HZ;
+
+	while (time_before(jiffies, end)) {
+		race_count++;
+		/* The compiler is not to take the loop apart */
+		barrier();
+		cond_resched();
+	}
+
+	return 0;
+}
+
+static int race_run(void)
+{
+	struct task_struct *task;
+
+	task = kthread_run(race_thread, NULL, "vfio_selftest");
+	if (IS_ERR(task))
+		return PTR_ERR(task);
+	get_task_struct(task);
+
+	race_thread(NULL);
+	kthread_stop(task);
+	put_task_struct(task);
+	pr_info("%lu\n", race_count);
+
+	return 0;
+}
+
 static int __init vfio_selftest_init(void)
 {
 	int ret;
+
+	if (race) {
+		ret = race_run();
+		if (ret)
+			return ret;
+	}
 
 	ret = pci_register_driver(&reset_driver);
 	if (ret)
