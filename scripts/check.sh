@@ -559,7 +559,8 @@ collect()
 	local p f s i
 
 	for i in "${!jobs[@]}"; do
-		wait "${jobs[i]}" || :
+		# The shell forgets one that has ended when another gets its number.
+		wait "${jobs[i]}" 2>/dev/null || :
 		if read -r p f s 2>/dev/null < "${job_counts[i]}"; then
 			# shellcheck disable=SC2031
 			passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
