@@ -275,7 +275,7 @@ control_plan()
 {
 	local module
 
-	for module in "$WORK/$1/stock"/*.ko; do
+	for module in "$WORK/$1/current"/*.ko; do
 		module=${module##*/}
 		echo "insmod ${module%.ko}"
 	done
@@ -607,8 +607,7 @@ start_debug()
 	CHECKED+=" $BASE"
 }
 
-# start_variant VARIANT COMMAND: build the kernel, and run COMMAND while it is the next
-# one's turn to be built.
+# start_variant VARIANT COMMAND: build the kernel, and run COMMAND in the background.
 start_variant()
 {
 	if lay_out series && build_kernel "$1" && snapshot "$1" current; then
@@ -644,7 +643,7 @@ kernels_of()
 {
 	[ -z "$(controls "$1")" ] ||
 		stage "$BASE: build the $2 kernel at some patches, for control runs" \
-			"build-$1.log" build_at "$@"
+			"build-at-$1.log" build_at "$@"
 }
 
 finish_base()
