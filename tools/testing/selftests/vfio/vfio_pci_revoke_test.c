@@ -1460,9 +1460,13 @@ static void drain_start(struct __test_metadata *_metadata, struct drain *drain)
 	ASSERT_EQ(-ENODEV, ret);
 
 	/* The mappings of the device fd are the last to go before the wait. */
-	while (drain->device_map && !try_read32(drain->device_map, &val) &&
-	       now() < end)
-		sched_yield();
+	if (drain->device_map) {
+		do {
+			ret = try_read32(drain->device_map, &val);
+			sched_yield();
+		} while (!ret && now() < end);
+		ASSERT_EQ(-EFAULT, ret);
+	}
 	EXPECT_FALSE(is_done(drain));
 }
 
