@@ -199,7 +199,7 @@ stage()
 	fi
 	say "FAILED after $(elapsed "$start"): $text"
 	# What it is about may be far above the end.
-	grep -E '^(FAILED|FINDING|not ok|error)\>' "$log" | head -n 15 |
+	grep -E '^(FAILED|FINDING|not ok|error)\>|^# [a-z0-9_]+\.c:[0-9]+:' "$log" | head -n 25 |
 		sed 's/^/    > /' >&2 || :
 	sed 's/^/    | /' "$log" | tail -n "${STAGE_TAIL:-40}" >&2
 	say "    the whole log: $log"
