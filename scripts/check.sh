@@ -59,7 +59,7 @@ PARTS='drivers/vfio/ drivers/dma-buf/ drivers/iommu/iommufd/'
 passed=0 failed=0 skipped=0
 HOST_ROOT='' GUEST_PATH=''
 jobs=() job_counts=()
-STARTED='' CHECKED=''
+STARTED='' CHECKED='' FETCHING=''
 began=$(date +%s)
 
 count_pass()
@@ -150,7 +150,8 @@ build_commit()
 		all_objects $PARTS || return 1
 	fi
 	[ -z "$TESTS_OF" ] || return 0
-	touches "$commit" tools include/uapi || wanted_before "$next" || return 0
+	touches "$commit" tools include/uapi || wanted_before "$next" ||
+		build_fails_before "$next" || return 0
 
 	# What is there may depend on files that this commit does not have.
 	[ "$(git -C "$TREE" diff --name-only --diff-filter=DR \
@@ -574,6 +575,49 @@ collect()
 stop_jobs()
 {
 	[ "${#jobs[@]}" -eq 0 ] || kill "${jobs[@]}" 2>/dev/null || :
+	[ -z "$FETCHING" ] || kill -- "-$FETCHING" 2>/dev/null || :
+}
+
+# The sources that are not there yet, while the first kernel is built: unpacking
+# keeps one CPU busy. Who needs one in the end says what is wrong if there is none.
+fetch_ahead()
+{
+	[ -z "$LINUX" ] || return 0
+	mkdir -p -- "$BUILD/logs" || return 0
+	# A process group of its own, to end all of it
+	set -m
+	(
+		trap - EXIT
+		for BASE in $(debug_first); do
+			"$TOP/scripts/fetch.sh" || :
+		done
+		"$TOP/scripts/guest-root.sh" || :
+	) > "$BUILD/logs/fetch-ahead.log" 2>&1 < /dev/null 7>&- 9>&- &
+	FETCHING=$!
+	set +m
+}
+
+# The bases, those with a debug kernel in front: nothing takes longer.
+debug_first()
+{
+	local BASE
+
+	for BASE in $BASES; do
+		! on_debug || echo "$BASE"
+	done
+	for BASE in $BASES; do
+		on_debug || echo "$BASE"
+	done
+}
+
+# Those of the bases that were laid out
+started()
+{
+	local base
+
+	for base in $BASES; do
+		[[ " $STARTED " != *" $base "* ]] || echo "$base"
+	done
 }
 
 # one TEXT LOG COMMAND...: a stage that counts as one
@@ -587,7 +631,7 @@ one()
 	fi
 }
 
-# The debug kernel before all else: nothing takes longer.
+# The debug kernel before all else
 start_debug()
 {
 	load_base
@@ -604,7 +648,6 @@ start_debug()
 		fi
 	fi
 	STARTED+=" $BASE"
-	CHECKED+=" $BASE"
 }
 
 # start_variant VARIANT COMMAND: build the kernel, and run COMMAND in the background.
@@ -694,11 +737,11 @@ main()
 	}
 	trap stop_jobs EXIT
 	export BASE CHECKED
-	for BASE in $BASES; do
+	fetch_ahead
+	for BASE in $(debug_first); do
 		start_debug
 	done
-	CHECKED=
-	for BASE in $STARTED; do
+	for BASE in $(started); do
 		start_plain
 	done
 	# What was checked of another base is that of the bases in front. The VMs, which
@@ -707,7 +750,7 @@ main()
 	renice -n 10 -p "$BASHPID" > /dev/null || :
 	# When the sources of all bases are in the cache
 	in_background tap "the scripts themselves" tooling.log "$TOP/tests/tooling.sh"
-	for BASE in $STARTED; do
+	for BASE in $(started); do
 		finish_base
 	done
 	collect

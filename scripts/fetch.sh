@@ -188,13 +188,14 @@ from_cache()
 }
 
 mkdir -p -- "$CACHE" || die "cannot create $CACHE"
+# The pinned version needs no network once it is there, and waits for nobody.
+! in_store "$VERSION" || exit 0
 exec 9> "$CACHE/lock"
 flock -n 9 || {
 	say "waiting for another call that works in $CACHE"
 	flock 9
 }
 
-# The pinned version needs no network once it is there.
 if ! in_store "$VERSION"; then
 	FOUND=
 	if [ -n "${OFFLINE:-}" ]; then

@@ -80,11 +80,16 @@ main()
 	rm -rf -- "$TMP"
 }
 
-mkdir -p -- "$CACHE" || die "cannot create $CACHE"
-exec 9> "$CACHE/lock"
-flock -n 9 || {
-	say "waiting for another call that works in $CACHE"
-	flock 9
+get()
+{
+	mkdir -p -- "$CACHE" || die "cannot create $CACHE"
+	exec 9> "$CACHE/lock"
+	flock -n 9 || {
+		say "waiting for another call that works in $CACHE"
+		flock 9
+	}
+	[ -d "$ROOT" ] || main
 }
-[ -d "$ROOT" ] || main
+
+[ -d "$ROOT" ] || get
 printf '%s\n' "$ROOT"

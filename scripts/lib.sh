@@ -32,6 +32,10 @@ V=${V:-}
 unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_OBJECT_DIRECTORY
 export LC_ALL=C.UTF-8
 
+# Else ccache has the preprocessor run besides the compiler for each object that it
+# does not have yet, which takes half as long again.
+export CCACHE_DEPEND=${CCACHE_DEPEND:-1}
+
 # The user's taste in diffs, hooks and signatures must not decide about what
 # is stored, or about the ids of commits.
 git_config()

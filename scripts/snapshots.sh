@@ -41,18 +41,39 @@ copy_all_tests()
 # The kernel without the series, and the test modules for it.
 build_stock()
 {
-	harness "$1" QUIET= kernel modules && snapshot "$1" stock
+	git -C "$TREE" checkout -q --detach "$2" &&
+		harness "$1" QUIET= kernel modules && snapshot "$1" stock
+}
+
+# The commit of the kernel without the series: the base, or the first patch if the
+# controls say that it makes no difference.
+stock_commit()
+{
+	local subject first
+
+	subject=$(sed -n 's/^stock: *\([^|]*[^ 	|]\)[ 	]*|.*/\1/p' "$PATCHES/controls" \
+		2>/dev/null) || :
+	if [ -z "$subject" ] || [ "${THOROUGH:-no}" = yes ]; then
+		git -C "$TREE" rev-parse base
+		return
+	fi
+	first=$(git -C "$TREE" rev-list base..refs/series/applied | tail -n 1)
+	if [ "$(git -C "$TREE" log -1 --format=%s "$first")" != "$subject" ]; then
+		say "error: patches/$BASE/controls: \"$subject\" is not the first patch"
+		return 1
+	fi
+	printf '%s\n' "$first"
 }
 
 # stock VARIANT
 stock()
 {
-	local dir=$WORK/$1/stock stamp
+	local dir=$WORK/$1/stock commit stamp
 
-	stamp="$(git -C "$TREE" rev-parse base) $(build_inputs)"
+	lay_out series && commit=$(stock_commit) || return 1
+	stamp="$commit $(build_inputs)"
 	[ "$(cat -- "$dir/stamp" 2>/dev/null)" != "$stamp" ] || return 0
-	lay_out base &&
 	STAGE_LINES=1800 stage "$BASE: build the stock $1 kernel for control runs" \
-		"build-stock-$1.log" build_stock "$1" || return 1
+		"build-stock-$1.log" build_stock "$1" "$commit" || return 1
 	printf '%s\n' "$stamp" > "$dir/stamp"
 }
