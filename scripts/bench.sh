@@ -183,7 +183,7 @@ draw()
 "$TOP/scripts/deps.sh" bench || exit 1
 lock_builds
 stock plain || exit 1
-lay_out series || exit 1
+lay_out || exit 1
 build_kernel plain || exit 1
 snapshot plain current
 rm -rf -- "$OUT"

@@ -119,13 +119,6 @@ tap()
 	[ "$status" -eq 0 ] || [ "$not_ok" -gt 0 ] || count_fail
 }
 
-# controls KIND: lines "SUBJECT<tab>ARGUMENTS" of patches/$BASE/controls
-controls()
-{
-	[ ! -f "$PATCHES/controls" ] ||
-		sed -n "s/^$1: *\\([^|]*[^ 	|]\\)[ 	]*|[ 	]*/\\1	/p" "$PATCHES/controls"
-}
-
 # touches COMMIT PATH...: the bare base and the last commit touch all
 touches()
 {
@@ -591,7 +584,10 @@ fetch_ahead()
 		for BASE in $(debug_first); do
 			"$TOP/scripts/fetch.sh" || :
 		done
-		"$TOP/scripts/guest-root.sh" || :
+		for BASE in $BASES; do
+			load_base
+			! with_programs || "$TOP/scripts/guest-root.sh" || :
+		done
 	) > "$BUILD/logs/fetch-ahead.log" 2>&1 < /dev/null 7>&- 9>&- &
 	FETCHING=$!
 	set +m
@@ -637,11 +633,11 @@ start_debug()
 	load_base
 	lock_builds
 	borrow_tests || { count_fail; return; }
-	lay_out series || { count_fail; return; }
+	lay_out || { count_fail; return; }
 	one "$BASE: the controls name patches of the series" controls.log check_subjects || return 0
 	if on_debug; then
 		if kernels_of debug debug '^' &&
-		   lay_out series && build_kernel debug && snapshot debug current; then
+		   lay_out && build_kernel debug && snapshot debug current; then
 			in_background in_vm check_debug
 		else
 			count_fail
@@ -653,7 +649,7 @@ start_debug()
 # start_variant VARIANT COMMAND: build the kernel, and run COMMAND in the background.
 start_variant()
 {
-	if lay_out series && build_kernel "$1" && snapshot "$1" current; then
+	if lay_out && build_kernel "$1" && snapshot "$1" current; then
 		in_background in_vm "$2"
 	else
 		count_fail
@@ -667,7 +663,7 @@ start_plain()
 	lock_builds
 	if on_plain; then
 		if { ! has_own_controls || { stock plain && kernels_of at plain ''; }; } &&
-		   lay_out series && build_kernel plain && snapshot plain current; then
+		   lay_out && build_kernel plain && snapshot plain current; then
 			in_background in_vm check_plain
 			! is_first || in_background in_vm check_harness
 		else
@@ -695,7 +691,7 @@ finish_base()
 
 	load_base
 	lock_builds
-	lay_out series || { count_fail; return; }
+	lay_out || { count_fail; return; }
 	HOST_ROOT=
 	if with_programs; then
 		get_guest_root || { HOST_ROOT=; count_fail; }

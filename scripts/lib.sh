@@ -342,8 +342,7 @@ lock_builds()
 # The stages that both "make run" and "make check" go through.
 lay_out()
 {
-	stage "$BASE: lay out the $1" tree.log "$TOP/scripts/tree.sh" "$1" ||
-		return 1
+	stage "$BASE: lay out the series" tree.log "$TOP/scripts/tree.sh" || return 1
 	! grep '^note: ' "$LOGS/tree.log" >&2 || :
 }
 
@@ -395,7 +394,7 @@ lay_out_unless_changed()
 	   ! git -C "$TREE" merge-base --is-ancestor HEAD refs/series/applied; }; then
 		say "note: $TREE has changes of yours; they are used as they are"
 	else
-		lay_out series
+		lay_out
 	fi
 }
 

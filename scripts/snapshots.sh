@@ -38,6 +38,13 @@ copy_all_tests()
 	fi
 }
 
+# controls KIND: lines "SUBJECT<tab>ARGUMENTS" of patches/$BASE/controls
+controls()
+{
+	[ ! -f "$PATCHES/controls" ] ||
+		sed -n "s/^$1: *\\([^|]*[^ 	|]\\)[ 	]*|[ 	]*/\\1	/p" "$PATCHES/controls"
+}
+
 # The kernel without the series, and the test modules for it.
 build_stock()
 {
@@ -51,8 +58,7 @@ stock_commit()
 {
 	local subject first
 
-	subject=$(sed -n 's/^stock: *\([^|]*[^ 	|]\)[ 	]*|.*/\1/p' "$PATCHES/controls" \
-		2>/dev/null) || :
+	subject=$(controls stock | cut -f 1)
 	if [ -z "$subject" ] || [ "${THOROUGH:-no}" = yes ]; then
 		git -C "$TREE" rev-parse base
 		return
@@ -70,7 +76,7 @@ stock()
 {
 	local dir=$WORK/$1/stock commit stamp
 
-	lay_out series && commit=$(stock_commit) || return 1
+	lay_out && commit=$(stock_commit) || return 1
 	stamp="$commit $(build_inputs)"
 	[ "$(cat -- "$dir/stamp" 2>/dev/null)" != "$stamp" ] || return 0
 	STAGE_LINES=1800 stage "$BASE: build the stock $1 kernel for control runs" \

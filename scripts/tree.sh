@@ -1,13 +1,12 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# usage: BASE=x.y tree.sh [base]
+# usage: BASE=x.y tree.sh
 #
 # Lay out a base as a git tree in build/x.y/tree with the series as commits on
-# top, or, with "base", the bare base (for control runs). The commits are made
-# without the work tree and have fixed committers and dates: the same series
-# on the same base gives the same ids, and only files that differ are written,
-# so that a build in the tree is incremental.
+# top. The commits are made without the work tree and have fixed committers and
+# dates: the same series on the same base gives the same ids, and only files that
+# differ are written, so that a build in the tree is incremental.
 #
 # Changes of the user's own are never lost: a tree with uncommitted changes is
 # refused, commits that are in no patch yet are refused ("make refresh" writes
@@ -19,7 +18,6 @@
 . "$(dirname -- "$0")/lib.sh"
 getopt_help "$@"
 load_base
-WANT=${1:-series}
 
 # Asking git for the status of a tree would write to its index.
 git_linux()
@@ -282,10 +280,8 @@ fi
 keep_changes
 apply_series
 
-goal=base
-[ "$WANT" = base ] || goal=refs/series/new
-if [ "$(git -C "$TREE" rev-parse HEAD)" != "$(git -C "$TREE" rev-parse "$goal")" ]; then
-	git -C "$TREE" checkout -q --detach "$goal"
+if [ "$(git -C "$TREE" rev-parse HEAD)" != "$(git -C "$TREE" rev-parse refs/series/new)" ]; then
+	git -C "$TREE" checkout -q --detach refs/series/new
 fi
 git -C "$TREE" update-ref refs/series/applied refs/series/new
 git -C "$TREE" update-ref -d refs/series/new
