@@ -24,6 +24,7 @@ flex command:flex
 bison command:bison
 bc command:bc
 perl command:perl
+python3 command:python3
 rsync command:rsync
 kmod command:depmod
 cpio command:cpio
@@ -41,7 +42,6 @@ gnuplot-nox command:gnuplot'
 [ "${1:-run}" != check ] || need+='
 sparse command:sparse
 shellcheck command:shellcheck
-python3 command:python3
 python3-sphinx command:sphinx-build
 gcc-aarch64-linux-gnu command:aarch64-linux-gnu-gcc'
 

@@ -28,6 +28,7 @@ load_base
 
 KERNEL_ORG=${KERNEL_ORG:-https://cdn.kernel.org/pub/linux/kernel/v${BASE%%.*}.x}
 STORE=$CACHE/linux.git
+IMPORTING=refs/importing
 
 # What a source is called in the store: ~, which Debian uses, is not allowed.
 ref_of()
@@ -72,54 +73,51 @@ download()
 	mv -- "$tmp"/*.deb "$DEB"
 }
 
-unpack_deb()
+# The source as a tar archive on stdout
+tar_of_deb()
 {
 	dpkg-deb --fsys-tarfile "$DEB" |
-		tar -xO "./usr/src/$PACKAGE.tar.xz" |
-		tar -xJ --no-same-owner --strip-components=1 -C "$1"
+		tar -xO "./usr/src/$PACKAGE.tar.xz" | xz -dc
 }
 
-unpack_tarball()
+tar_of_tarball()
 {
-	tar -xJ --no-same-owner --strip-components=1 -C "$1" -f "$TARBALL"
+	xz -dc -- "$TARBALL"
 }
 
-# import VERSION UNPACK: one commit, the same one on every machine
+# What git leaves behind in the store when it fails or is killed. Nobody else writes
+# there now.
+clean_store()
+{
+	[ -d "$STORE" ] || return 0
+	rm -f -- "$STORE"/objects/pack/tmp_* "$STORE"/fast_import_crash_* \
+		"$STORE"/*.lock
+	find "$STORE/refs" -name '*.lock' -delete
+	git --git-dir="$STORE" update-ref -d "$IMPORTING"
+}
+
+# import VERSION COMMAND: one commit of the archive that COMMAND writes, the same one
+# on every machine. Straight into one pack instead of 95,000 loose objects. It gets its
+# name when all of them have succeeded.
 import()
 {
-	local src=$CACHE/tmp/src index=$CACHE/tmp/index tree commit
-	local when='@1700000000 +0000' who='Linux source package'
-
-	need_space "$CACHE" 4000 "importing $PACKAGE $1"
-	# With what git leaves behind when it is killed.
-	rm -rf -- "$src" "$index" "$index.lock" "$STORE"/objects/pack/tmp_*
-	mkdir -p -- "$src"
-	say "unpacking $PACKAGE $1"
-	"$2" "$src" || die "unpacking $PACKAGE $1 failed (disk full?)"
-	[ -f "$src/MAINTAINERS" ] || die "$PACKAGE $1 holds no kernel"
-	# Debian ignores everything at the top for its own packaging, which
-	# would hide new files from git.
-	sed -i '/^# Debian packaging: ignore everything/,$d' "$src/.gitignore" ||
-		die "unpacking $PACKAGE $1 failed (disk full?)"
+	need_space "$CACHE" 1000 "importing $PACKAGE $1"
+	clean_store
 	say "importing $PACKAGE $1"
 	[ -d "$STORE" ] || {
 		rm -rf -- "$STORE.tmp"
 		git init -q --bare "$STORE.tmp" && mv -- "$STORE.tmp" "$STORE"
 	} || die "importing $PACKAGE $1 failed (disk full?)"
-	# Straight into one pack instead of 95,000 loose objects.
-	GIT_INDEX_FILE=$index git --git-dir="$STORE" --work-tree="$src" \
-		-c core.bigFileThreshold=1 -c core.compression=1 \
-		-c core.autocrlf=false add -A -f . ||
-		die "importing $PACKAGE $1 failed (disk full?)"
-	tree=$(GIT_INDEX_FILE=$index git --git-dir="$STORE" write-tree) ||
-		die "importing $PACKAGE $1 failed (disk full?)"
-	commit=$(GIT_AUTHOR_NAME=$who GIT_AUTHOR_EMAIL=root@localhost \
-		 GIT_AUTHOR_DATE=$when GIT_COMMITTER_NAME=$who \
-		 GIT_COMMITTER_EMAIL=root@localhost GIT_COMMITTER_DATE=$when \
-		 git --git-dir="$STORE" commit-tree -m "$PACKAGE $1" "$tree") ||
-		die "importing $PACKAGE $1 failed (disk full?)"
-	git --git-dir="$STORE" update-ref "$(ref_of "$1")" "$commit"
-	rm -rf -- "$src" "$index"
+	{
+		"$2" | "$TOP/scripts/tar-to-git.py" "$IMPORTING" "$PACKAGE $1" |
+			git --git-dir="$STORE" -c core.bigFileThreshold=1 \
+				-c core.compression=1 fast-import --quiet --force --done &&
+			git --git-dir="$STORE" update-ref "$(ref_of "$1")" "$IMPORTING"
+	} || {
+		clean_store
+		die "importing $PACKAGE $1 failed (disk full, or what was downloaded is no kernel source)"
+	}
+	clean_store
 }
 
 from_archive()
@@ -141,7 +139,7 @@ from_archive()
 	fi
 	if ! in_store "$version" > /dev/null; then
 		download "$version" "$sum" || return 1
-		import "$version" unpack_deb
+		import "$version" tar_of_deb
 	fi
 	FOUND=$version
 }
@@ -172,7 +170,7 @@ from_kernel_org()
 		  "$(awk -v f="$file" '$2 == f { print $1 }' "$sums")" ] ||
 			die "checksum wrong: $file is not the file that was expected"
 		mv -- "$TARBALL.part" "$TARBALL"
-		import "$version" unpack_tarball
+		import "$version" tar_of_tarball
 	fi
 	FOUND=$version
 }
