@@ -65,17 +65,21 @@ fingerprint()
 # The commit without the new files that it brings, as a patch.
 store_patch()
 {
-	local commit=$1 number=$2 tree bare name
+	local commit=$1 number=$2 tree bare=$1 name
 
-	git read-tree "$commit"
-	git update-index --force-remove --stdin < "$TMP/new"
-	tree=$(git write-tree)
-	bare=$(git show -s --format=%B "$commit" |
-		GIT_AUTHOR_NAME=$(git show -s --format=%an "$commit") \
-		GIT_AUTHOR_EMAIL=$(git show -s --format=%ae "$commit") \
-		GIT_AUTHOR_DATE=$(git show -s --format=%ad --date=raw "$commit") \
-		GIT_COMMITTER_NAME=x GIT_COMMITTER_EMAIL=x GIT_COMMITTER_DATE='@0 +0000' \
-		git commit-tree -p "$commit^" "$tree")
+	# An index of 95,000 files takes time.
+	if [ -s "$TMP/new" ]; then
+		git read-tree "$commit"
+		git update-index --force-remove --stdin < "$TMP/new"
+		tree=$(git write-tree)
+		bare=$(git show -s --format=%B "$commit" |
+			GIT_AUTHOR_NAME=$(git show -s --format=%an "$commit") \
+			GIT_AUTHOR_EMAIL=$(git show -s --format=%ae "$commit") \
+			GIT_AUTHOR_DATE=$(git show -s --format=%ad --date=raw "$commit") \
+			GIT_COMMITTER_NAME=x GIT_COMMITTER_EMAIL=x \
+			GIT_COMMITTER_DATE='@0 +0000' \
+			git commit-tree -p "$commit^" "$tree")
+	fi
 	name=$(printf '%04d-' "$number")$(git show -s --format=%f "$commit" | cut -c1-52)
 	name=${name%-}.patch
 	git format-patch --stdout --always -1 --zero-commit --no-signature -N \

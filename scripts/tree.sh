@@ -140,9 +140,10 @@ keep_changes()
 
 does_not_apply()
 {
-	local patch=$1 last=$2
+	local patch=$1
 
-	git -C "$TREE" update-ref refs/heads/series-so-far "$last"
+	make_commits
+	git update-ref refs/heads/series-so-far refs/series/new
 	# For refresh: what a series that goes on from there must have.
 	series_entries "$SERIES" | sed -n 's/^P //p' |
 	awk -v patch="$patch" '$0 == patch { on = 1 } on' | while read -r path; do
@@ -156,7 +157,25 @@ does_not_apply()
 	exit 1
 }
 
-# All that one patch brings in at once: an index of 95,000 files takes time.
+# An index of the files that the series touches, instead of all 95,000
+start_index()
+{
+	series_entries "$SERIES" | while read -r kind path; do
+		case "$kind" in
+		P)
+			sed -n -E 's,^(---|\+\+\+) [ab]/([^	]*).*,\2,p
+				s,^diff --git a/(.*) b/.*,\1,p
+				s,^(rename|copy) (from|to) (.*),\3,p' -- "$path" 2>/dev/null || : ;;
+		N) printf '%s\n' "$path" ;;
+		esac
+	done | sort -u | tr '\n' '\0' > "$TMP/paths"
+	git read-tree --empty
+	[ ! -s "$TMP/paths" ] ||
+		xargs -0 git ls-tree -r base -- < "$TMP/paths" | git update-index --index-info
+	git ls-files -s > "$TMP/files"
+}
+
+# All that one patch brings in
 add_new_files()
 {
 	local there
@@ -169,10 +188,27 @@ add_new_files()
 	: > "$TMP/new"
 }
 
-# commit_index PARENT: print the commit of what is in the index
+# What changed in the index since the last call, for git fast-import
+changes()
+{
+	mv -- "$TMP/files" "$TMP/files.old"
+	git ls-files -s > "$TMP/files"
+	awk -F '\t' '
+		NR == FNR { was[$2] = $1; next }
+		was[$2] != $1 { split($1, file, " "); new[++n] = file[1] " " file[2] " " $2 }
+		{ delete was[$2] }
+		END {
+			for (path in was)
+				print "D " path
+			for (i = 1; i <= n; i++)
+				print "M " new[i]
+		}' "$TMP/files.old" "$TMP/files"
+}
+
+# Add the commit of what is in the index to the stream of commits.
 commit_index()
 {
-	local parent=$1 tree author email when
+	local author email when
 
 	author=$(sed -n 's/^Author: //p' "$TMP/info")
 	email=$(sed -n 's/^Email: //p' "$TMP/info")
@@ -182,11 +218,27 @@ commit_index()
 		echo
 		cat -- "$TMP/msg"
 	} > "$TMP/commit"
-	tree=$(git write-tree)
-	GIT_AUTHOR_NAME=$author GIT_AUTHOR_EMAIL=$email GIT_AUTHOR_DATE=$when \
-	GIT_COMMITTER_NAME=$author GIT_COMMITTER_EMAIL=$email \
-	GIT_COMMITTER_DATE=$when \
-		git commit-tree -F "$TMP/commit" -p "$parent" "$tree"
+	{
+		echo "commit refs/series/new"
+		echo "author $author <$email> $when"
+		echo "committer $author <$email> $when"
+		echo "data $(stat -c %s "$TMP/commit")"
+		cat -- "$TMP/commit"
+		echo
+		[ -s "$TMP/stream" ] || echo "from $(git rev-parse base)"
+		changes
+	} > "$TMP/one"
+	cat -- "$TMP/one" >> "$TMP/stream"
+}
+
+# Have refs/series/new point to the last of the commits that were added.
+make_commits()
+{
+	git update-ref refs/series/new base
+	{ cat -- "$TMP/stream"; echo "done"; } |
+		git -c fastimport.unpackLimit=100000 fast-import --quiet --force --done \
+			--date-format=rfc2822 ||
+		die "making the commits of $BASE failed (disk full?)"
 }
 
 # What the commits of the series depend on
@@ -204,18 +256,19 @@ series_state()
 # Have refs/series/new point to what the series makes of the base.
 apply_series()
 {
-	local kind path next last patch='' state applied=$WORK/applied
+	local kind path mode was last patch='' state applied=$WORK/applied
 
 	state=$(series_state | sha256sum | cut -d' ' -f1)
-	if [ -f "$applied" ] && read -r next last < "$applied" &&
-	   [ "$next" = "$state" ] &&
+	if [ -f "$applied" ] && read -r was last < "$applied" &&
+	   [ "$was" = "$state" ] &&
 	   git -C "$TREE" update-ref refs/series/new "$last" 2>/dev/null; then
 		return 0
 	fi
 
 	export GIT_DIR=$TREE/.git GIT_INDEX_FILE=$TMP/index
-	last=$(git rev-parse base)
-	git read-tree "$last"
+	: > "$TMP/stream"
+	: > "$TMP/new"
+	start_index
 	# A last line "end" commits the last patch.
 	{ series_entries "$SERIES"; echo E; } > "$TMP/entries"
 	while read -r kind path; do
@@ -225,9 +278,9 @@ apply_series()
 				die "$SERIES: $path stands in front of all patches"
 			[ -f "$TOP/$path" ] ||
 				die "$SERIES: there is no $path"
-			next=100644
-			[ ! -x "$TOP/$path" ] || next=100755
-			printf '%s %s\t%s\n' "$next" \
+			mode=100644
+			[ ! -x "$TOP/$path" ] || mode=100755
+			printf '%s %s\t%s\n' "$mode" \
 				"$(git hash-object -w -- "$TOP/$path")" "$path" \
 				>> "$TMP/new"
 			continue
@@ -235,7 +288,7 @@ apply_series()
 		esac
 		if [ -n "$patch" ]; then
 			add_new_files
-			last=$(commit_index "$last")
+			commit_index
 			patch=
 		fi
 		[ "$kind" = P ] || break
@@ -244,10 +297,10 @@ apply_series()
 		git mailinfo "$TMP/msg" "$TMP/diff" < "$path" > "$TMP/info"
 		! grep -q '^diff --git' "$TMP/diff" ||
 		git apply --cached --whitespace=nowarn "$TMP/diff" 2> "$TMP/err" ||
-			does_not_apply "$path" "$last"
+			does_not_apply "$path"
 	done < "$TMP/entries"
-	git update-ref refs/series/new "$last"
-	echo "$state $last" > "$applied"
+	make_commits
+	echo "$state $(git rev-parse refs/series/new)" > "$applied"
 	rm -f -- "$WORK/unapplied"
 	unset GIT_DIR GIT_INDEX_FILE
 }
@@ -257,7 +310,13 @@ exec 8> "$WORK/lock"
 flock 8
 rm -rf -- "$WORK"/tmp.??????
 TMP=$(mktemp -d "$WORK/tmp.XXXXXX")
-trap 'rm -rf -- "$TMP"' EXIT
+# It stays when this is killed: so do locks of git's, which are nobody's then.
+if [ -e "$WORK/busy" ] && [ -d "$TREE/.git" ]; then
+	rm -f -- "$TREE/.git"/*.lock
+	find "$TREE/.git/refs" -name '*.lock' -delete
+fi
+: > "$WORK/busy"
+trap 'rm -rf -- "$TMP" "$WORK/busy"' EXIT
 
 # What an interrupted call left
 [ -d "$TREE" ] || [ ! -d "$TREE.old" ] || mv -- "$TREE.old" "$TREE"
