@@ -7,7 +7,7 @@
 # What a build of the stock kernel or of a commit depends on besides the tree.
 build_inputs()
 {
-	(cd -- "$HARNESS" && cat -- Makefile ./*.config arch/*.config \
+	(cd -- "$HARNESS" && cat -- Makefile ./*.config arch/*.config guest/*.config \
 		"$TOP/scripts/all.config"
 	 [ ! -f "$PATCHES/kernel.config" ] || cat -- "$PATCHES/kernel.config"
 	 echo "$MODULES"

@@ -33,6 +33,7 @@
 #include <sys/reboot.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <termios.h>
 #include <time.h>
 #include <unistd.h>
@@ -575,6 +576,25 @@ static void carry_out(char *line)
 		no("such command: %s", word[0]);
 }
 
+/* The drivers, which the kernel of the VM must not have: devices are for the tests. */
+static bool load_drivers(void)
+{
+	static const char *const modules[] = { GUEST_MODULES };
+	size_t i;
+
+	for (i = 0; i < sizeof(modules) / sizeof(*modules); i++) {
+		const char *path = format("/%s.ko", modules[i]);
+		int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+		if (fd < 0 || syscall(SYS_finit_module, fd, "", 0)) {
+			perror(path);
+			return false;
+		}
+		close(fd);
+	}
+	return true;
+}
+
 int main(void)
 {
 	struct sockaddr_nl addr = { .nl_family = AF_NETLINK, .nl_groups = 1 };
@@ -601,6 +621,9 @@ int main(void)
 	cfsetspeed(&tio, B115200);
 	tcsetattr(port, TCSANOW, &tio);
 	in = fdopen(dup(port), "r");
+
+	if (!load_drivers())
+		return 1;
 
 	answer("ready\n");
 	while (in && fgets(line, sizeof(line), in))
