@@ -459,7 +459,6 @@ check_subjects()
 # users VARIANT NAME TEXT LOG PLAN: the programs that use VFIO, on a snapshot
 users()
 {
-	[ -n "$HOST_ROOT" ] || return 0
 	vm_snapshot "$1" "$2" "$3" "$4" PLAN="$5" TIMEOUT=3600 \
 		HOST_ROOT="$HOST_ROOT" GUEST_PATH="$GUEST_PATH"
 }
@@ -514,20 +513,27 @@ check_programs()
 		run-users-debug.log users
 }
 
+# job FILE COMMAND...: run COMMAND, which may have jobs of its own, and leave the counts
+job()
+{
+	local counts=$1
+	shift
+
+	passed=0 failed=0 skipped=0 jobs=() job_counts=() FETCHING=''
+	trap stop_jobs EXIT
+	"$@"
+	collect
+	echo "$passed $failed $skipped" > "$counts"
+}
+
 # in_background COMMAND...: to it stderr is no terminal: it would write into the line
 # of others.
 in_background()
 {
-	local counts=$WORK/job-${#jobs[@]}
+	local counts=$BUILD/job-$BASHPID-${#jobs[@]}
 
 	rm -f -- "$counts"
-	# shellcheck disable=SC2030 # collect takes the counts
-	(
-		passed=0 failed=0 skipped=0
-		trap - EXIT
-		"$@"
-		echo "$passed $failed $skipped" > "$counts"
-	) > >(exec cat >&2 7>&- 9>&-) 2>&1 < /dev/null 7>&- 9>&- &
+	job "$counts" "$@" > >(exec cat >&2 7>&- 9>&-) 2>&1 < /dev/null 7>&- 9>&- &
 	jobs+=("$!") job_counts+=("$counts")
 }
 
@@ -556,11 +562,11 @@ collect()
 		# The shell forgets one that has ended when another gets its number.
 		wait "${jobs[i]}" 2>/dev/null || :
 		if read -r p f s 2>/dev/null < "${job_counts[i]}"; then
-			# shellcheck disable=SC2031
 			passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
 		else
 			count_fail
 		fi
+		rm -f -- "${job_counts[i]}"
 	done
 	jobs=()
 }
@@ -666,6 +672,7 @@ start_plain()
 		   lay_out && build_kernel plain && snapshot plain current; then
 			in_background in_vm check_plain
 			! is_first || in_background in_vm check_harness
+			! with_programs || start_programs
 		else
 			count_fail
 		fi
@@ -675,6 +682,15 @@ start_plain()
 		start_variant kcsan check_kcsan
 	fi
 	CHECKED+=" $BASE"
+}
+
+start_programs()
+{
+	if get_guest_root; then
+		in_background in_vm check_programs
+	else
+		count_fail
+	fi
 }
 
 # kernels_of KIND VARIANT SUFFIX: what build_at builds, if there is any
@@ -692,11 +708,6 @@ finish_base()
 	load_base
 	lock_builds
 	lay_out || { count_fail; return; }
-	HOST_ROOT=
-	if with_programs; then
-		get_guest_root || { HOST_ROOT=; count_fail; }
-		in_background in_vm check_programs
-	fi
 	one "$BASE: build commit by commit: $PARTS" commits.log build_commits || return 0
 	sed -n 's/^control: /        &/p' "$LOGS/commits.log" >&2
 	! has_tests_before || in_background in_vm check_before
@@ -708,7 +719,6 @@ finish_base()
 		parts=(patches objects modules kernel-doc)
 	fi
 	one "$BASE: lint" lint.log "$TOP/scripts/lint.sh" "${parts[@]}" || :
-	CHECKED+=" $BASE"
 }
 
 unable()
@@ -746,8 +756,10 @@ main()
 	renice -n 10 -p "$BASHPID" > /dev/null || :
 	# When the sources of all bases are in the cache
 	in_background tap "the scripts themselves" tooling.log "$TOP/tests/tooling.sh"
+	# At once, because much of a build of a few files runs on one CPU
 	for BASE in $(started); do
-		finish_base
+		in_background finish_base
+		CHECKED+=" $BASE"
 	done
 	collect
 	say "$(elapsed "$began") in all"
