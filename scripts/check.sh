@@ -136,7 +136,7 @@ build_commit()
 {
 	local commit=$1 next=$2 why
 
-	git -C "$TREE" checkout -q --detach "$commit" || return 1
+	check_out "$commit" || return 1
 	echo "  COMMIT  $(git -C "$TREE" log -1 --format='%h %s' "$commit")"
 	if touches "$commit" . ':!tools' ':!Documentation' ':!MAINTAINERS'; then
 		# shellcheck disable=SC2086 # a list
@@ -254,12 +254,12 @@ build_commits()
 		! grep -qF "$commit" <<< "$shared" || wanted_before "$next" || continue
 		build_commit "$commit" "$next" || {
 			echo "commit $commit does not build"
-			git -C "$TREE" checkout -q --detach refs/series/applied
+			check_out refs/series/applied
 			return 1
 		}
 		: > "$stamp"
 	done
-	git -C "$TREE" checkout -q --detach refs/series/applied
+	check_out refs/series/applied
 }
 
 # control_plan VARIANT TOKEN...: a plan that runs the tests that TOKENS name, on
@@ -402,7 +402,7 @@ build_at()
 		commit=$(commit_of "$subject") && [ -n "$commit" ] &&
 		commit=$(git -C "$TREE" rev-parse "$commit$3") || return 1
 		! is_of "$dir" "$commit" || continue
-		git -C "$TREE" checkout -q --detach "$commit" &&
+		check_out "$commit" &&
 		harness "$2" QUIET= kernel modules && snapshot "$2" "$1-$n" &&
 		echo "$commit $(build_inputs)" > "$dir/stamp" || return 1
 	done <<< "$(controls "$1")"
@@ -568,7 +568,7 @@ collect()
 		fi
 		rm -f -- "${job_counts[i]}"
 	done
-	jobs=()
+	jobs=() job_counts=()
 }
 
 stop_jobs()
@@ -577,8 +577,7 @@ stop_jobs()
 	[ -z "$FETCHING" ] || kill -- "-$FETCHING" 2>/dev/null || :
 }
 
-# The sources that are not there yet, while the first kernel is built: unpacking
-# keeps one CPU busy. Who needs one in the end says what is wrong if there is none.
+# The sources that are not there yet, while the first kernel is built. Who needs one in the end says what is wrong if there is none.
 fetch_ahead()
 {
 	[ -z "$LINUX" ] || return 0
@@ -741,6 +740,7 @@ main()
 		say "waiting for another check in $BUILD"
 		flock 9
 	}
+	rm -f -- "$BUILD"/job-*
 	trap stop_jobs EXIT
 	export BASE CHECKED
 	fetch_ahead
@@ -756,7 +756,9 @@ main()
 	renice -n 10 -p "$BASHPID" > /dev/null || :
 	# When the sources of all bases are in the cache
 	in_background tap "the scripts themselves" tooling.log "$TOP/tests/tooling.sh"
-	# At once, because much of a build of a few files runs on one CPU
+	# At once, because much of a build of a few files runs on one CPU. Each locks the
+	# builds of its base.
+	exec 7>&-
 	for BASE in $(started); do
 		in_background finish_base
 		CHECKED+=" $BASE"

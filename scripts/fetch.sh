@@ -89,6 +89,8 @@ tar_of_tarball()
 # there now.
 clean_store()
 {
+	# Of the way that the source took to git before
+	rm -rf -- "$CACHE/tmp/src" "$CACHE/tmp/index" "$CACHE/tmp/index.lock"
 	[ -d "$STORE" ] || return 0
 	rm -f -- "$STORE"/objects/pack/tmp_* "$STORE"/fast_import_crash_* \
 		"$STORE"/*.lock
@@ -101,6 +103,8 @@ clean_store()
 # name when all of them have succeeded.
 import()
 {
+	command -v python3 xz > /dev/null ||
+		die "python3 and xz are needed to import $PACKAGE $1"
 	need_space "$CACHE" 1000 "importing $PACKAGE $1"
 	clean_store
 	say "importing $PACKAGE $1"

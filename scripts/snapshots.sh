@@ -48,7 +48,7 @@ controls()
 # The kernel without the series, and the test modules for it.
 build_stock()
 {
-	git -C "$TREE" checkout -q --detach "$2" &&
+	check_out "$2" &&
 		harness "$1" QUIET= kernel modules && snapshot "$1" stock
 }
 

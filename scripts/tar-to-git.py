@@ -24,6 +24,19 @@ WHO = 'Linux source package <root@localhost> 1700000000 +0000'
 NOT_IGNORED = b'# Debian packaging: ignore everything'
 
 
+class Member(tarfile.TarInfo):
+    """A header that is damaged is no end of the archive."""
+
+    @classmethod
+    def fromtarfile(cls, archive):
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f'{error}, after {archive.offset} bytes') from error
+
+
 def ignored(data):
     lines = data.splitlines(keepends=True)
     for i, line in enumerate(lines):
@@ -74,10 +87,13 @@ def convert(archive, out, ref, message):
 
 
 def main():
-    if len(sys.argv) != 3:
+    if '-h' in sys.argv[1:2] or '--help' in sys.argv[1:2]:
+        print(__doc__, end='')
+        return
+    if len(sys.argv) != 3 or sys.argv[1].startswith('-'):
         sys.exit(__doc__)
     try:
-        with tarfile.open(fileobj=sys.stdin.buffer, mode='r|') as archive:
+        with tarfile.open(fileobj=sys.stdin.buffer, mode='r|', tarinfo=Member) as archive:
             convert(archive, sys.stdout.buffer, *sys.argv[1:])
         # What fills the archive up: who writes it must not find the pipe closed.
         while sys.stdin.buffer.read(1 << 20):

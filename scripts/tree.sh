@@ -144,6 +144,7 @@ does_not_apply()
 
 	make_commits
 	git update-ref refs/heads/series-so-far refs/series/new
+	git update-ref -d refs/series/new
 	# For refresh: what a series that goes on from there must have.
 	series_entries "$SERIES" | sed -n 's/^P //p' |
 	awk -v patch="$patch" '$0 == patch { on = 1 } on' | while read -r path; do
@@ -157,21 +158,55 @@ does_not_apply()
 	exit 1
 }
 
-# An index of the files that the series touches, instead of all 95,000
+# Take the mails apart, and list the files that they touch.
+read_patches()
+{
+	local kind path n=0
+
+	: > "$TMP/paths"
+	while read -r kind path; do
+		if [ "$kind" = N ]; then
+			printf '%s\0' "$path" >> "$TMP/paths"
+			continue
+		fi
+		[ -f "$path" ] || die "$SERIES: there is no ${path#"$TOP/"}"
+		n=$((n + 1))
+		git mailinfo "$TMP/$n.msg" "$TMP/$n.diff" < "$path" > "$TMP/$n.info"
+		for key in Author Email Date Subject; do
+			grep -q "^$key: ." "$TMP/$n.info" ||
+				die "${path#"$TOP/"} is no mail with a patch: it has no $key"
+		done
+		grep -q '^diff --git' "$TMP/$n.diff" || continue
+		git apply --numstat -z "$TMP/$n.diff" 2> "$TMP/err" | cut -z -f 3- >> "$TMP/paths" ||
+			die "${path#"$TOP/"}: $(head -n 1 "$TMP/err")"
+		sed -n -E 's/^(rename|copy) from (.*)/\2/p' "$TMP/$n.diff" | tr '\n' '\0' >> "$TMP/paths"
+	done < <(series_entries "$SERIES")
+}
+
+# The directories that the paths on stdin lie in
+parents()
+{
+	awk -F / '{
+		dir = ""
+		for (i = 1; i < NF; i++) {
+			dir = dir (i > 1 ? "/" : "") $i
+			print dir
+		}
+	}' | sort -u
+}
+
+# An index of the files that the series touches, instead of all 95,000; and of files
+# that are in the way of its directories.
 start_index()
 {
-	series_entries "$SERIES" | while read -r kind path; do
-		case "$kind" in
-		P)
-			sed -n -E 's,^(---|\+\+\+) [ab]/([^	]*).*,\2,p
-				s,^diff --git a/(.*) b/.*,\1,p
-				s,^(rename|copy) (from|to) (.*),\3,p' -- "$path" 2>/dev/null || : ;;
-		N) printf '%s\n' "$path" ;;
-		esac
-	done | sort -u | tr '\n' '\0' > "$TMP/paths"
 	git read-tree --empty
-	[ ! -s "$TMP/paths" ] ||
-		xargs -0 git ls-tree -r base -- < "$TMP/paths" | git update-index --index-info
+	if [ -s "$TMP/paths" ]; then
+		sort -z -u "$TMP/paths" | xargs -0 git ls-tree -r base -- |
+			git update-index --index-info
+		tr '\0' '\n' < "$TMP/paths" | parents |
+			xargs -r -d '\n' git ls-tree base -- | sed '/^[0-9]* blob /!d' |
+			git update-index --index-info
+	fi
 	git ls-files -s > "$TMP/files"
 }
 
@@ -184,6 +219,10 @@ add_new_files()
 	there=$(cut -f 2 "$TMP/new" | xargs -d '\n' git ls-files --)
 	[ -z "$there" ] ||
 		die "$SERIES: $BASE has ${there%%$'\n'*} already; change it by a patch"
+	cut -f 2 "$TMP/new" | parents > "$TMP/parents"
+	there=$(git ls-files | grep -m 1 -xF -f "$TMP/parents") || :
+	[ -z "$there" ] ||
+		die "$SERIES: $there is a file in $BASE, and nothing can lie in it"
 	git update-index --add --index-info < "$TMP/new"
 	: > "$TMP/new"
 }
@@ -194,7 +233,7 @@ changes()
 	mv -- "$TMP/files" "$TMP/files.old"
 	git ls-files -s > "$TMP/files"
 	awk -F '\t' '
-		NR == FNR { was[$2] = $1; next }
+		FILENAME == ARGV[1] { was[$2] = $1; next }
 		was[$2] != $1 { split($1, file, " "); new[++n] = file[1] " " file[2] " " $2 }
 		{ delete was[$2] }
 		END {
@@ -205,18 +244,18 @@ changes()
 		}' "$TMP/files.old" "$TMP/files"
 }
 
-# Add the commit of what is in the index to the stream of commits.
+# commit_index NUMBER: add the commit of what is in the index to the stream of commits.
 commit_index()
 {
 	local author email when
 
-	author=$(sed -n 's/^Author: //p' "$TMP/info")
-	email=$(sed -n 's/^Email: //p' "$TMP/info")
-	when=$(sed -n 's/^Date: //p' "$TMP/info")
+	author=$(sed -n 's/^Author: //p' "$TMP/$1.info")
+	email=$(sed -n 's/^Email: //p' "$TMP/$1.info")
+	when=$(sed -n 's/^Date: //p' "$TMP/$1.info")
 	{
-		sed -n 's/^Subject: //p' "$TMP/info"
+		sed -n 's/^Subject: //p' "$TMP/$1.info"
 		echo
-		cat -- "$TMP/msg"
+		cat -- "$TMP/$1.msg"
 	} > "$TMP/commit"
 	{
 		echo "commit refs/series/new"
@@ -237,8 +276,10 @@ make_commits()
 	git update-ref refs/series/new base
 	{ cat -- "$TMP/stream"; echo "done"; } |
 		git -c fastimport.unpackLimit=100000 fast-import --quiet --force --done \
-			--date-format=rfc2822 ||
+			--date-format=rfc2822 || {
+		rm -f -- "$GIT_DIR"/fast_import_crash_*
 		die "making the commits of $BASE failed (disk full?)"
+	}
 }
 
 # What the commits of the series depend on
@@ -256,7 +297,7 @@ series_state()
 # Have refs/series/new point to what the series makes of the base.
 apply_series()
 {
-	local kind path mode was last patch='' state applied=$WORK/applied
+	local kind path mode was last patch='' n=0 state applied=$WORK/applied
 
 	state=$(series_state | sha256sum | cut -d' ' -f1)
 	if [ -f "$applied" ] && read -r was last < "$applied" &&
@@ -268,6 +309,7 @@ apply_series()
 	export GIT_DIR=$TREE/.git GIT_INDEX_FILE=$TMP/index
 	: > "$TMP/stream"
 	: > "$TMP/new"
+	read_patches
 	start_index
 	# A last line "end" commits the last patch.
 	{ series_entries "$SERIES"; echo E; } > "$TMP/entries"
@@ -288,15 +330,13 @@ apply_series()
 		esac
 		if [ -n "$patch" ]; then
 			add_new_files
-			commit_index
+			commit_index "$n"
 			patch=
 		fi
 		[ "$kind" = P ] || break
-		[ -f "$path" ] || die "$SERIES: there is no ${path#"$TOP/"}"
-		patch=$path
-		git mailinfo "$TMP/msg" "$TMP/diff" < "$path" > "$TMP/info"
-		! grep -q '^diff --git' "$TMP/diff" ||
-		git apply --cached --whitespace=nowarn "$TMP/diff" 2> "$TMP/err" ||
+		patch=$path n=$((n + 1))
+		! grep -q '^diff --git' "$TMP/$n.diff" ||
+		git apply --cached --whitespace=nowarn "$TMP/$n.diff" 2> "$TMP/err" ||
 			does_not_apply "$path"
 	done < "$TMP/entries"
 	make_commits
@@ -310,13 +350,14 @@ exec 8> "$WORK/lock"
 flock 8
 rm -rf -- "$WORK"/tmp.??????
 TMP=$(mktemp -d "$WORK/tmp.XXXXXX")
-# It stays when this is killed: so do locks of git's, which are nobody's then.
+# It stays when this or a git of it is killed: so do locks of git's, which are nobody's
+# then.
 if [ -e "$WORK/busy" ] && [ -d "$TREE/.git" ]; then
 	rm -f -- "$TREE/.git"/*.lock
 	find "$TREE/.git/refs" -name '*.lock' -delete
 fi
 : > "$WORK/busy"
-trap 'rm -rf -- "$TMP" "$WORK/busy"' EXIT
+trap '[ "$?" -ge 128 ] || rm -f -- "$WORK/busy"; rm -rf -- "$TMP"' EXIT
 
 # What an interrupted call left
 [ -d "$TREE" ] || [ ! -d "$TREE.old" ] || mv -- "$TREE.old" "$TREE"

@@ -67,7 +67,7 @@ fake_package()
 	rm -rf -- "$dir"
 	mkdir -p -- "$dir/DEBIAN" "$dir/usr/src" "$T/src/$PACKAGE"
 	fake_kernel "$T/src/$PACKAGE" "${1%%-*}"
-	tar -C "$T/src" -cJ "$PACKAGE" | $filter > "$dir/usr/src/$PACKAGE.tar.xz"
+	tar -C "$T/src" --sort=name -cJ "$PACKAGE" | $filter > "$dir/usr/src/$PACKAGE.tar.xz"
 	printf '%s\n' "Package: $PACKAGE" "Version: $1" Architecture:\ all \
 		'Maintainer: Tester <tester@example.invalid>' \
 		'Description: source' > "$dir/DEBIAN/control"
@@ -510,6 +510,17 @@ bad_end()
 	echo nonsense
 }
 
+# The header of the last file is damaged.
+bad_header()
+{
+	local at
+
+	xz -dc > "$T/archive.tar"
+	at=$(grep -abo ustar "$T/archive.tar" | tail -n 1 | cut -d: -f1)
+	printf '?' | dd of="$T/archive.tar" bs=1 seek="$((at - 257))" conv=notrunc status=none
+	xz -c "$T/archive.tar"
+}
+
 no_source()
 {
 	cat > /dev/null
@@ -523,7 +534,7 @@ package_broken()
 	use_repo
 	use_cache
 	ARCHIVE=$T/broken
-	for filter in half_a_source bad_end no_source; do
+	for filter in half_a_source bad_end bad_header no_source; do
 		fake_package 7.2.1-1 "$filter"
 		sed -i "s/^SHA256=.*/SHA256=$(sum_of 7.2.1-1)/" "$R/bases/7.2"
 		for _ in 1 2; do
@@ -830,6 +841,8 @@ does_not_apply_at_first()
 
 series_wrong()
 {
+	local key
+
 	use_repo
 	rm -- "$R"/patches/7.2/0001-*
 	fails make -C "$R" tree
@@ -843,6 +856,68 @@ series_wrong()
 	touch "$R/README"
 	fails make -C "$R" tree
 	says '^error: .*series: 7\.2 has README already; change it by a patch'
+	use_repo
+	printf '\tREADME/page\n' >> "$R/patches/7.2/series"
+	mkdir -- "$R/README"
+	touch "$R/README/page"
+	fails make -C "$R" tree
+	says '^error: .*series: README is a file in 7\.2, and nothing can lie in it'
+	for key in From Date Subject; do
+		use_repo
+		sed -i "/^$key: /d" "$R"/patches/7.2/0001-*
+		fails make -C "$R" tree
+		says '^error: patches/7\.2/0001-.* is no mail with a patch: it has no '
+	done
+}
+
+# What git am takes, too: each gives the tree that the series gives
+other_mails()
+{
+	local tree patch
+
+	use_repo
+	tree=$(tree_id "$TREE")
+	patch=$(echo "$R"/patches/7.2/0001-*)
+	cp -- "$patch" "$T/patch"
+	{
+		sed '/^$/,$d' "$T/patch"
+		printf '%s\n' 'Content-Type: text/plain; charset=UTF-8' \
+			'Content-Transfer-Encoding: base64' ''
+		sed '1,/^$/d' "$T/patch" | base64
+	} > "$patch"
+	works make -C "$R" tree
+	same 'the tree of an encoded mail' "$(tree_id "$TREE")" "$tree"
+	sed 's,^--- a/,--- i/,; s,^+++ b/,+++ w/,; s,^\(diff --git\) a/\(.*\) b/,\1 i/\2 w/,' \
+		"$T/patch" > "$patch"
+	grep -q '^+++ w/' "$patch"
+	works make -C "$R" tree
+	same 'the tree of other prefixes' "$(tree_id "$TREE")" "$tree"
+}
+
+# A series that touches nothing that the base has
+new_files_only()
+{
+	local page='Documentation/page.rst'
+
+	use_repo
+	printf '%s\n' 0003-docs-vfio-Add-a-page.patch "	$page" > "$R/patches/7.2/series"
+	works make -C "$R" tree
+	same 'what the series brings' "$(git -C "$TREE" diff --name-status base HEAD)" \
+		"A	$page"
+	same 'the page' "$(cat -- "$TREE/$page")" 'A page.'
+}
+
+# A git that is killed leaves its locks; git of the user's has its own.
+locks_left()
+{
+	use_repo
+	touch "$TREE/.git/index.lock"
+	printf '\n' >> "$R/$NEW_FILE"
+	fails make -C "$R" tree
+	[ -e "$TREE/.git/index.lock" ] || miss 'it was not ours'
+	touch "$R/build/7.2/busy" "$TREE/.git/refs/series/new.lock"
+	works make -C "$R" tree
+	[ ! -e "$R/build/7.2/busy" ] || miss 'it is not busy any more'
 }
 
 file_edited_here()
@@ -1372,6 +1447,9 @@ t 'refresh: commits that cannot be patches' commits_that_are_no_patches
 t 'tree: a patch that does not apply' does_not_apply
 t 'tree: a patch that does not apply to a fresh tree' does_not_apply_at_first
 t 'tree: a series file that is wrong' series_wrong
+t 'tree: mails of other kinds' other_mails
+t 'tree: a series of new files only' new_files_only
+t 'tree: locks that git left' locks_left
 t 'tree, refresh: uncommitted changes' uncommitted
 t 'tree: commits that are in no patch' unrefreshed
 t 'tree: the base moves on' base_moves_on
