@@ -528,19 +528,20 @@ TEST_F(dma_buf_revoke, race)
 }
 
 /* 6.7, 7.9: an importer that holds on keeps the caller waiting, nobody else. */
-TEST_F(dma_buf_revoke, drain)
+static void try_drain(struct __test_metadata *_metadata,
+		      FIXTURE_DATA(dma_buf_revoke) *self, bool mapping)
 {
 	struct vfio_pci_device *device = self->owner.device;
 	struct revoke_call call = { .device = device, .fd = self->fd };
 	int hot_reset = __vfio_pci_hot_reset(device), bar = self->owner.bar;
 	time_t end = now() + LIMIT_SECONDS;
-	int fence = fence_create(), other;
+	int hold = dma_buf_hold(device->bdf, self->fd, mapping), other;
 	void *vaddr, *other_map, *device_map, *ret;
 	bool begun = false;
 	pthread_t thread;
 	u32 val;
 
-	if (fence == -EOPNOTSUPP)
+	if (hold == -EOPNOTSUPP)
 		SKIP(return, "The module vfio_selftest is not loaded\n");
 
 	other = owner_export(&self->owner);
@@ -548,7 +549,6 @@ TEST_F(dma_buf_revoke, drain)
 	ASSERT_EQ(0, try_read32(other_map, &val));
 	ASSERT_EQ(0, __iommu_map_dma_buf(self->owner.iommu, self->fd,
 					 2 * page_size, IOVA));
-	fence_add(fence, self->fd);
 	vaddr = vfio_pci_dma_buf_mmap(self->fd, 0, 2 * page_size);
 	ASSERT_EQ(0, pthread_create(&thread, NULL, revoke_thread, &call));
 
@@ -583,13 +583,56 @@ TEST_F(dma_buf_revoke, drain)
 	EXPECT_EQ(hot_reset ?: -EBUSY, __vfio_pci_hot_reset(device));
 	EXPECT_EQ(EBUSY, pthread_tryjoin_np(thread, &ret));
 
-	fence_signal(fence);
+	dma_buf_let_go(hold);
 	ASSERT_EQ(0, pthread_join(thread, &ret));
 	EXPECT_EQ(0, (long)ret);
 	EXPECT_EQ(-EBADFD, __vfio_pci_dma_buf_revoke(device, self->fd));
 	EXPECT_EQ(0, try_read32(other_map, &val));
 	EXPECT_SIGBUS(self->vaddr);
 	EXPECT_SIGBUS(vaddr);
+}
+
+TEST_F(dma_buf_revoke, drain)
+{
+	try_drain(_metadata, self, false);
+}
+
+TEST_F(dma_buf_revoke, drain_mapping)
+{
+	try_drain(_metadata, self, true);
+}
+
+/* 5.3, 7.1, 8: an importer maps a buffer when, and only when, it is not revoked. */
+TEST_F(dma_buf_revoke, importer_maps)
+{
+	struct vfio_pci_device *device = self->owner.device;
+	int importer = importer_create(device->bdf, self->fd), i;
+
+	if (importer == -EOPNOTSUPP)
+		SKIP(return, "The module vfio_selftest is not loaded\n");
+
+	/* What was waited for once is waited for again: the count is right. */
+	for (i = 0; i < 3; i++) {
+		importer_map(importer);
+		importer_unmap(importer);
+		vfio_pci_decode_set(device, false);
+		EXPECT_EQ(i + 1, importer_told(importer, NULL));
+		EXPECT_EQ(-ENODEV, __importer_map(importer));
+		vfio_pci_decode_set(device, true);
+	}
+	importer_map(importer);
+	importer_unmap(importer);
+
+	vfio_pci_dma_buf_revoke(device, self->fd);
+	EXPECT_EQ(-ENODEV, __importer_map(importer));
+	vfio_pci_decode_set(device, false);
+	vfio_pci_decode_set(device, true);
+	EXPECT_EQ(-ENODEV, __importer_map(importer));
+
+	vfio_pci_device_cleanup(device);
+	EXPECT_EQ(-ENODEV, __importer_map(importer));
+	ASSERT_EQ(0, close(importer));
+	self->owner.device = vfio_pci_device_init(device_bdfs[0], self->owner.iommu);
 }
 
 /* The payload and the flags, for both features. */

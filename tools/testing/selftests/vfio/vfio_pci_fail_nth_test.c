@@ -555,6 +555,34 @@ static void sweep_importer(struct __test_metadata *_metadata, struct state *stat
 	ASSERT_EQ(0, munmap(state->vaddr, page_size));
 }
 
+static int op_importer_map(struct state *self)
+{
+	return __importer_map(self->importer);
+}
+
+static int undo_importer_map(struct state *self)
+{
+	importer_unmap(self->importer);
+
+	return 0;
+}
+
+/* What is left of a mapping that failed would be waited for. */
+TEST_F(fail_nth, importer_map)
+{
+	struct state *state = &self->state;
+
+	state->buffer = vfio_pci_dma_buf_export(state->device, state->bar, 0,
+						page_size);
+	state->importer = importer_create(device_bdf, state->buffer);
+	if (state->importer == -EOPNOTSUPP)
+		SKIP(return, "The module vfio_selftest is not loaded\n");
+
+	EXPECT_GT(sweep(state, op_importer_map, undo_importer_map), 0);
+	EXPECT_EQ(0, __vfio_pci_decode_set(state->device, false));
+	EXPECT_EQ(0, __vfio_pci_decode_set(state->device, true));
+}
+
 TEST_F(fail_nth, revoke_importer)
 {
 	sweep_importer(_metadata, &self->state, op_revoke_importer,

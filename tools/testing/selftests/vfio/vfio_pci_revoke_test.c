@@ -1349,15 +1349,15 @@ TEST_F(revoke_all, o_path_mapped)
 }
 
 /*
- * An importer that does not let go, in the shape of a fence on the buffer that
- * is not signalled until the test has seen what it wants to see.
+ * An importer that does not let go until the test has seen what it wants to see:
+ * in the shape of a fence on the buffer that is not signalled, or of a mapping.
  */
 struct drain {
 	struct iommu *iommu;
 	struct vfio_pci_device *device;
 	int bar;
 	int fd;
-	int fence;
+	int hold;
 	void *buffer_map;
 	void *device_map;
 	pthread_t thread;
@@ -1365,13 +1365,10 @@ struct drain {
 	bool done;
 };
 
-static bool drain_open(struct __test_metadata *_metadata, struct drain *drain)
+static bool drain_open(struct __test_metadata *_metadata, struct drain *drain,
+		       bool mapping)
 {
 	u32 val;
-
-	drain->fence = fence_create();
-	if (drain->fence == -EOPNOTSUPP)
-		SKIP(return false, "The module vfio_selftest is not loaded\n");
 
 	drain->iommu = iommu_init(MODE_IOMMUFD);
 	drain->device = vfio_pci_device_init(device_bdfs[0], drain->iommu);
@@ -1382,7 +1379,9 @@ static bool drain_open(struct __test_metadata *_metadata, struct drain *drain)
 		     device_bdfs[0]);
 
 	drain->fd = vfio_pci_dma_buf_export(drain->device, drain->bar, 0, page_size);
-	fence_add(drain->fence, drain->fd);
+	drain->hold = dma_buf_hold(drain->device->bdf, drain->fd, mapping);
+	if (drain->hold == -EOPNOTSUPP)
+		SKIP(return false, "The module vfio_selftest is not loaded\n");
 	drain->device_map = vfio_pci_bar_mmap(drain->device, drain->bar, 0, page_size);
 	ASSERT_EQ(0, try_read32(drain->device_map, &val));
 
@@ -1403,12 +1402,24 @@ FIXTURE(revoke_drain) {
 	struct drain drain;
 };
 
+FIXTURE_VARIANT(revoke_drain) {
+	bool mapping;
+};
+
+FIXTURE_VARIANT_ADD(revoke_drain, fence) {
+	.mapping = false,
+};
+
+FIXTURE_VARIANT_ADD(revoke_drain, mapping) {
+	.mapping = true,
+};
+
 FIXTURE_SETUP(revoke_drain)
 {
 	struct drain *drain = &self->drain;
 	u32 val;
 
-	if (!drain_open(_metadata, drain))
+	if (!drain_open(_metadata, drain, variant->mapping))
 		return;
 	drain->buffer_map = vfio_pci_dma_buf_mmap(drain->fd, 0, page_size);
 	ASSERT_EQ(0, try_read32(drain->buffer_map, &val));
@@ -1474,7 +1485,7 @@ static void drain_start(struct __test_metadata *_metadata, struct drain *drain)
 static void drain_join(struct __test_metadata *_metadata, struct drain *drain)
 {
 	EXPECT_FALSE(is_done(drain));
-	fence_signal(drain->fence);
+	dma_buf_let_go(drain->hold);
 	ASSERT_EQ(0, pthread_join(drain->thread, NULL));
 }
 
@@ -1597,7 +1608,7 @@ TEST_F(revoke_drain, hot_reset_twice)
 	EXPECT_EQ(-EBUSY, __vfio_pci_hot_reset(drain->device));
 
 	EXPECT_FALSE(is_done(drain));
-	fence_signal(drain->fence);
+	dma_buf_let_go(drain->hold);
 	ASSERT_EQ(0, pthread_join(drain->thread, NULL));
 	EXPECT_EQ(0, drain->ret);
 	EXPECT_EQ(0, __vfio_pci_hot_reset(drain->device));
@@ -1633,7 +1644,7 @@ TEST_F(revoke_drain, hot_reset_race)
 		last = first == drain ? &other : drain;
 		EXPECT_TRUE(is_done(first));
 		EXPECT_FALSE(is_done(last));
-		fence_signal(drain->fence);
+		dma_buf_let_go(drain->hold);
 		ASSERT_EQ(0, pthread_join(drain->thread, NULL));
 		ASSERT_EQ(0, pthread_join(other.thread, NULL));
 		EXPECT_EQ(-EBUSY, first->ret);
@@ -1645,11 +1656,11 @@ TEST_F(revoke_drain, hot_reset_race)
 		/* Once more. */
 		ASSERT_EQ(0, __iommu_unmap_dma_buf(drain->iommu, IOVA, page_size));
 		ASSERT_EQ(0, __iommu_map_dma_buf(drain->iommu, drain->fd, page_size, IOVA));
-		drain->fence = fence_create();
-		ASSERT_LE(0, drain->fence);
-		fence_add(drain->fence, drain->fd);
+		drain->hold = dma_buf_hold(drain->device->bdf, drain->fd,
+					   variant->mapping);
+		ASSERT_LE(0, drain->hold);
 	}
-	fence_signal(drain->fence);
+	dma_buf_let_go(drain->hold);
 }
 
 /*
@@ -1666,7 +1677,7 @@ TEST_F(revoke_drain, fence_later)
 	drain_start_set(_metadata, drain, decode_off_thread);
 	fence_add(later, drain->fd);
 	EXPECT_FALSE(is_done(drain));
-	fence_signal(drain->fence);
+	dma_buf_let_go(drain->hold);
 	while (!is_done(drain) && now() < end)
 		sched_yield();
 	EXPECT_TRUE(is_done(drain));
@@ -1699,7 +1710,7 @@ static struct faulter *faulter_start(struct drain *drain, const void *map)
 		/* It has the device open: no test is to leave it behind. */
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		/* What signals it is the last close. */
-		close(drain->fence);
+		close(drain->hold);
 		for (;;) {
 			if (try_read32(map, &val))
 				__atomic_add_fetch(&faulter->refused, 1, __ATOMIC_RELEASE);
@@ -1783,7 +1794,7 @@ FIXTURE(revoke_fence) {
 
 FIXTURE_SETUP(revoke_fence)
 {
-	drain_open(_metadata, &self->drain);
+	drain_open(_metadata, &self->drain, false);
 }
 
 FIXTURE_TEARDOWN(revoke_fence)
@@ -1810,7 +1821,7 @@ TEST_F(revoke_fence, no_importer)
 	while (!is_done(drain) && now() < end)
 		sched_yield();
 	EXPECT_TRUE(is_done(drain));
-	fence_signal(drain->fence);
+	dma_buf_let_go(drain->hold);
 	ASSERT_EQ(0, pthread_join(drain->thread, NULL));
 }
 
@@ -1936,11 +1947,10 @@ TEST_F(revoke_set, reset_while_draining)
 	struct view *view = &self->view[1][IMPORTER];
 	int way;
 
-	drain.fence = fence_create();
-	if (drain.fence == -EOPNOTSUPP)
-		SKIP(return, "The module vfio_selftest is not loaded\n");
 	drain.fd = view->fd;
-	fence_add(drain.fence, view->fd);
+	drain.hold = dma_buf_hold(drain.device->bdf, drain.fd, false);
+	if (drain.hold == -EOPNOTSUPP)
+		SKIP(return, "The module vfio_selftest is not loaded\n");
 	drain_start(_metadata, &drain);
 
 	EXPECT_EQ(-EBUSY, __vfio_pci_hot_reset(self->device[0]));
@@ -1948,7 +1958,7 @@ TEST_F(revoke_set, reset_while_draining)
 		expect_established(_metadata, &self->view[0][way]);
 
 	EXPECT_FALSE(is_done(&drain));
-	fence_signal(drain.fence);
+	dma_buf_let_go(drain.hold);
 	ASSERT_EQ(0, pthread_join(drain.thread, NULL));
 
 	ASSERT_EQ(0, __vfio_pci_hot_reset(self->device[0]));
@@ -1971,14 +1981,13 @@ TEST_F(revoke_set, reset_while_closing)
 	struct view *view = self->view[1];
 	int way;
 
-	drain.fence = fence_create();
-	if (drain.fence == -EOPNOTSUPP)
+	drain.fd = view[EXPORTED].fd;
+	drain.hold = dma_buf_hold(drain.device->bdf, drain.fd, true);
+	if (drain.hold == -EOPNOTSUPP)
 		SKIP(return, "The module vfio_selftest is not loaded\n");
 
 	/* It would keep the device open. */
 	view_unuse(&view[DEVICE_FD]);
-	drain.fd = view[EXPORTED].fd;
-	fence_add(drain.fence, drain.fd);
 	drain_start_set(_metadata, &drain, close_thread);
 	self->device[1] = NULL;
 
@@ -1987,7 +1996,7 @@ TEST_F(revoke_set, reset_while_closing)
 		expect_established(_metadata, &self->view[0][way]);
 
 	EXPECT_FALSE(is_done(&drain));
-	fence_signal(drain.fence);
+	dma_buf_let_go(drain.hold);
 	ASSERT_EQ(0, pthread_join(drain.thread, NULL));
 
 	ASSERT_EQ(0, __vfio_pci_hot_reset(self->device[0]));

@@ -101,6 +101,40 @@ int importer_told(int importer, int *power)
 	return told;
 }
 
+int __importer_map(int importer)
+{
+	return pwrite(importer, "map", 3, 0) == 3 ? 0 : -errno;
+}
+
+void importer_map(int importer)
+{
+	VFIO_ASSERT_EQ(__importer_map(importer), 0);
+}
+
+void importer_unmap(int importer)
+{
+	VFIO_ASSERT_EQ(pwrite(importer, "unmap", 5, 0), 5);
+}
+
+int dma_buf_hold(const char *bdf, int dmabuf_fd, bool mapping)
+{
+	int fd = mapping ? importer_create(bdf, dmabuf_fd) : fence_create();
+
+	if (fd < 0)
+		return fd;
+	if (mapping)
+		importer_map(fd);
+	else
+		fence_add(fd, dmabuf_fd);
+
+	return fd;
+}
+
+void dma_buf_let_go(int hold)
+{
+	VFIO_ASSERT_EQ(close(hold), 0);
+}
+
 static int open_and_write(const char *path, const char *text)
 {
 	int fd = open(path, O_WRONLY | O_CLOEXEC);

@@ -17,7 +17,9 @@
  *   importer  Write "DEVICE FD": the device that has exported this DMA-BUF gets
  *           an importer of it, until the file is closed. Read "told COUNT power
  *           STATE": how many times it has been told to let go, and the power
- *           state that the device was in when that happened last.
+ *           state that the device was in when that happened last. Write "map":
+ *           it maps the DMA-BUF, whatever it is told, until "unmap" is written or
+ *           the file is closed.
  *   d1      Write "DEVICE": it can enter D1, even if it does not say so, until
  *           the file is closed.
  *   hold    Write "DEVICE": the memory_lock of it is held for read, as by who
@@ -375,6 +377,7 @@ static const struct file_operations config_fops = {
 struct importer {
 	struct mutex mutex;		/* what follows, until it is told */
 	struct dma_buf_attachment *attachment;
+	struct sg_table *sgt;
 	struct pci_dev *pdev;
 	/* Under the reservation lock */
 	unsigned int told;
@@ -413,11 +416,51 @@ static int importer_open(struct inode *inode, struct file *file)
 	return 0;
 }
 
+static int importer_map(struct importer *importer)
+{
+	struct dma_resv *resv;
+	struct sg_table *sgt;
+
+	if (!importer->attachment)
+		return -EINVAL;
+	if (importer->sgt)
+		return -EBUSY;
+
+	resv = importer->attachment->dmabuf->resv;
+	dma_resv_lock(resv, NULL);
+	sgt = dma_buf_map_attachment(importer->attachment, DMA_BIDIRECTIONAL);
+	dma_resv_unlock(resv);
+	if (IS_ERR(sgt))
+		return PTR_ERR(sgt);
+	importer->sgt = sgt;
+
+	return 0;
+}
+
+static int importer_unmap(struct importer *importer)
+{
+	struct dma_resv *resv;
+
+	if (!importer->sgt)
+		return -EINVAL;
+
+	resv = importer->attachment->dmabuf->resv;
+	dma_resv_lock(resv, NULL);
+	dma_buf_unmap_attachment(importer->attachment, importer->sgt,
+				 DMA_BIDIRECTIONAL);
+	dma_resv_unlock(resv);
+	importer->sgt = NULL;
+
+	return 0;
+}
+
 static int importer_release(struct inode *inode, struct file *file)
 {
 	struct importer *importer = file->private_data;
 	struct dma_buf *dmabuf;
 
+	if (importer->sgt)
+		importer_unmap(importer);
 	if (importer->attachment) {
 		dmabuf = importer->attachment->dmabuf;
 		dma_buf_detach(dmabuf, importer->attachment);
@@ -441,10 +484,14 @@ static ssize_t importer_write(struct file *file, const char __user *ubuf,
 	ret = get_text(buf, sizeof(buf), ubuf, count, ppos);
 	if (ret)
 		return ret;
-	if (sscanf(buf, "%*s %d", &fd) != 1)
-		return -EINVAL;
 
 	guard(mutex)(&importer->mutex);
+	if (!strcmp(buf, "map"))
+		return importer_map(importer) ?: count;
+	if (!strcmp(buf, "unmap"))
+		return importer_unmap(importer) ?: count;
+	if (sscanf(buf, "%*s %d", &fd) != 1)
+		return -EINVAL;
 	if (importer->attachment)
 		return -EBUSY;
 

@@ -39,6 +39,18 @@ void fence_signal(int fence);
 int importer_create(const char *bdf, int dmabuf_fd);
 int importer_told(int importer, int *power);
 
+/* It maps the DMA-BUF, and does not let go before importer_unmap() or its end. */
+int __importer_map(int importer);
+void importer_map(int importer);
+void importer_unmap(int importer);
+
+/*
+ * Keep who revokes a DMA-BUF that has an importer waiting until dma_buf_let_go(): by
+ * a fence, or an importer of its own with a @mapping. Return: an fd.
+ */
+int dma_buf_hold(const char *bdf, int dmabuf_fd, bool mapping);
+void dma_buf_let_go(int hold);
+
 /* Let the device enter D1, until the returned fd is closed. */
 int d1_allow(const char *bdf);
 
