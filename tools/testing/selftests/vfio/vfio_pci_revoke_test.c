@@ -2130,6 +2130,113 @@ TEST_F(revoke_set, error_not_fatal_reset)
 		expect_restored(_metadata, &self->view[0][way]);
 }
 
+/*
+ * A VF has no memory enable bit, it always decodes. The one that vfio-pci makes up
+ * for it takes nothing from anybody.
+ */
+#define VF_TOKEN "6f1cb9cd-5f0c-4b4f-8b67-3c0e6c6f5a51"
+
+FIXTURE(revoke_vf) {
+	struct iommu *iommu;
+	struct vfio_pci_device *pf;
+	struct vfio_pci_device *vf;
+	char *vf_bdf;
+};
+
+static struct vfio_pci_device *token_init(const char *bdf, struct iommu *iommu)
+{
+	struct vfio_pci_device *device = vfio_pci_device_alloc(bdf, iommu);
+
+	vfio_pci_cdev_open(device, bdf);
+	VFIO_ASSERT_EQ(__vfio_device_bind_iommufd(device->fd, iommu->iommufd, VF_TOKEN), 0);
+
+	return device;
+}
+
+static void token_cleanup(struct vfio_pci_device *device)
+{
+	if (!device)
+		return;
+	VFIO_ASSERT_EQ(close(device->fd), 0);
+	vfio_pci_device_free(device);
+}
+
+static void region_get(struct vfio_pci_device *device, int index,
+		       struct vfio_region_info *info)
+{
+	*info = (struct vfio_region_info) { .argsz = sizeof(*info), .index = index };
+	ioctl_assert(device->fd, VFIO_DEVICE_GET_REGION_INFO, info);
+}
+
+FIXTURE_SETUP(revoke_vf)
+{
+	const char *bdf = device_bdfs[0];
+
+	if (__sysfs_write(bdf, "sriov_drivers_autoprobe", "0"))
+		SKIP(return, "%s has no SR-IOV\n", bdf);
+
+	self->iommu = iommu_init(MODE_IOMMUFD);
+	self->pf = token_init(bdf, self->iommu);
+	ASSERT_EQ(0, __sysfs_write(bdf, "sriov_numvfs", "1"));
+	self->vf_bdf = sysfs_sriov_vf_bdf_get(bdf, 0);
+	sysfs_driver_set(self->vf_bdf, "vfio-pci");
+
+	self->vf = token_init(self->vf_bdf, self->iommu);
+	region_get(self->vf, VFIO_PCI_CONFIG_REGION_INDEX, &self->vf->config_space);
+	region_get(self->vf, VFIO_PCI_BAR0_REGION_INDEX, &self->vf->bars[0].info);
+}
+
+FIXTURE_TEARDOWN(revoke_vf)
+{
+	if (!self->pf)
+		return;
+	token_cleanup(self->vf);
+	free(self->vf_bdf);
+	__sysfs_write(device_bdfs[0], "sriov_numvfs", "0");
+	__sysfs_write(device_bdfs[0], "sriov_drivers_autoprobe", "1");
+	token_cleanup(self->pf);
+	iommu_cleanup(self->iommu);
+}
+
+TEST_F(revoke_vf, decode)
+{
+	int fd = vfio_pci_dma_buf_export(self->vf, 0, 0, page_size);
+	int importer = importer_create(self->vf_bdf, fd);
+	u32 before, later, val;
+	long faults;
+	void *vaddr;
+	int i;
+
+	if (importer == -EOPNOTSUPP)
+		SKIP(return, "The module vfio_selftest is not loaded\n");
+
+	vaddr = vfio_pci_bar_mmap(self->vf, 0, 0, page_size);
+	ASSERT_EQ(0, try_read32(vaddr, &before));
+	for (i = 0; i < 2; i++) {
+		vfio_pci_decode_set(self->vf, i);
+		EXPECT_EQ(i, !!(vfio_pci_config_readw(self->vf, PCI_COMMAND) &
+				PCI_COMMAND_MEMORY));
+		EXPECT_EQ(0, try_read32_faults(vaddr, &later, &faults));
+		EXPECT_EQ(0, faults);
+		EXPECT_EQ(before, later);
+		EXPECT_EQ(0, importer_told(importer, NULL));
+		importer_map(importer);
+		importer_unmap(importer);
+	}
+
+	/* What does take it away does. */
+	ASSERT_EQ(0, __vfio_pci_low_power_enter(self->vf, -1));
+	EXPECT_EQ(-EFAULT, try_read32(vaddr, &val));
+	EXPECT_EQ(1, importer_told(importer, NULL));
+	ASSERT_EQ(0, __vfio_pci_low_power_exit(self->vf));
+	EXPECT_EQ(0, try_read32(vaddr, &later));
+	EXPECT_EQ(before, later);
+
+	ASSERT_EQ(0, close(importer));
+	ASSERT_EQ(0, close(fd));
+	ASSERT_EQ(0, munmap(vaddr, page_size));
+}
+
 /* When an importer is told to let go, and in which state the device is then. */
 FIXTURE(revoke_power) {
 	struct iommu *iommu;
