@@ -313,11 +313,29 @@ FIXTURE_TEARDOWN(stress)
  */
 typedef int event_t(struct stress *stress);
 
-#define MAX_EVENTS 8
+#define MAX_EVENTS 10
 
 static bool never_refused(void)
 {
 	return !__atomic_load_n(&shared->faults, __ATOMIC_RELAXED);
+}
+
+/* Nothing is stuck. */
+static void expect_usable(struct __test_metadata *_metadata, struct stress *stress)
+{
+	u32 val;
+	int i;
+
+	for (i = 0; i < stress->nr_pages; i++) {
+		EXPECT_EQ(0, try_read32(stress->device_map + i * page_size, &val));
+		if (stress->ram)
+			EXPECT_EQ(MARK(i), val);
+		EXPECT_EQ(0, try_read32(stress->buffer_map + i * page_size, &val));
+		if (stress->ram)
+			EXPECT_EQ(MARK(i), val);
+	}
+	ASSERT_EQ(0, __iommu_map_dma_buf(stress->iommu, stress->fd, page_size, IOVA));
+	ASSERT_EQ(0, __iommu_unmap_dma_buf(stress->iommu, IOVA, page_size));
 }
 
 /*
@@ -332,7 +350,6 @@ static void run_events(struct __test_metadata *_metadata, struct stress *stress,
 	long long limit = now_ms() + LIMIT_SECONDS * 1000;
 	int i, ret, turn = 0, busy = 0, missing = nr_events;
 	int nr[MAX_EVENTS] = {};
-	u32 val;
 
 	start_processes(stress);
 	start_threads(stress);
@@ -374,17 +391,7 @@ static void run_events(struct __test_metadata *_metadata, struct stress *stress,
 	if (refuse)
 		EXPECT_LT(0, shared->faults);
 
-	/* Nothing is stuck. */
-	for (i = 0; i < stress->nr_pages; i++) {
-		EXPECT_EQ(0, try_read32(stress->device_map + i * page_size, &val));
-		if (stress->ram)
-			EXPECT_EQ(MARK(i), val);
-		EXPECT_EQ(0, try_read32(stress->buffer_map + i * page_size, &val));
-		if (stress->ram)
-			EXPECT_EQ(MARK(i), val);
-	}
-	ASSERT_EQ(0, __iommu_map_dma_buf(stress->iommu, stress->fd, page_size, IOVA));
-	ASSERT_EQ(0, __iommu_unmap_dma_buf(stress->iommu, IOVA, page_size));
+	expect_usable(_metadata, stress);
 }
 
 static void run(struct __test_metadata *_metadata, struct stress *stress,
@@ -637,6 +644,144 @@ TEST_F(stress, mixed)
 		events[nr++] = hot_reset;
 
 	run_events(_metadata, stress, events, nr, true);
+}
+
+static int set_irqs(struct vfio_pci_device *device, int index, u32 data, int fd)
+{
+	struct {
+		struct vfio_irq_set set;
+		s32 fd;
+	} irqs = {
+		.set = {
+			.argsz = sizeof(irqs),
+			.flags = VFIO_IRQ_SET_ACTION_TRIGGER | data,
+			.index = index,
+			.count = data == VFIO_IRQ_SET_DATA_EVENTFD,
+		},
+		.fd = fd,
+	};
+
+	return ioctl(device->fd, VFIO_DEVICE_SET_IRQS, &irqs) ? -errno : 0;
+}
+
+/* Sets up an interrupt, for which the device has to be in D0. */
+static int irqs(struct stress *stress)
+{
+	struct vfio_pci_device *device = stress->device;
+	int index = device->msix_info.count ? VFIO_PCI_MSIX_IRQ_INDEX :
+					      VFIO_PCI_MSI_IRQ_INDEX;
+	int fd = eventfd(0, EFD_CLOEXEC), ret;
+
+	VFIO_ASSERT_GE(fd, 0);
+	ret = set_irqs(device, index, VFIO_IRQ_SET_DATA_EVENTFD, fd);
+	close(fd);
+	if (ret)
+		return ret == -EINVAL ? -EAGAIN : ret;
+
+	return set_irqs(device, index, VFIO_IRQ_SET_DATA_NONE, -1);
+}
+
+struct event_loop {
+	struct stress *stress;
+	event_t *event;
+	pthread_t thread;
+	/* As long as anybody else does anything with the device */
+	bool refused;
+	int done;
+	int ret;
+};
+
+static void *event_loop(void *arg)
+{
+	struct event_loop *loop = arg;
+	int ret;
+
+	while (!stopped()) {
+		ret = loop->event(loop->stress);
+		/* Somebody else resets it. */
+		if (ret == -EAGAIN || ret == -EBUSY) {
+			sched_yield();
+			continue;
+		}
+		if (ret) {
+			loop->ret = ret;
+			break;
+		}
+		__atomic_add_fetch(&loop->done, 1, __ATOMIC_RELAXED);
+	}
+
+	return NULL;
+}
+
+static int nr_never_done(struct event_loop *loops, int nr)
+{
+	int i, never = 0;
+
+	for (i = 0; i < nr; i++)
+		never += !loops[i].refused &&
+			 !__atomic_load_n(&loops[i].done, __ATOMIC_RELAXED);
+
+	return never;
+}
+
+/*
+ * Each event in a thread of its own: what waits for a lock of another, or of a
+ * reset that VFIO did not start, does so here. Those that hang are killed by the
+ * limit on the time of the test.
+ */
+TEST_F(stress, at_once)
+{
+	struct stress *stress = &self->stress;
+	struct event_loop loops[MAX_EVENTS] = {};
+	long long end, limit;
+	int i, nr = 0;
+
+	loops[nr++].event = decode;
+	loops[nr++].event = low_power;
+	if (can_d3hot(stress))
+		loops[nr++].event = d3hot;
+	if (can_reset(stress)) {
+		loops[nr++].event = device_reset;
+		loops[nr++].event = sysfs_reset;
+	}
+	if (have_bus_reset)
+		loops[nr++].event = bus_reset;
+	if (have_hot_reset)
+		loops[nr++] = (struct event_loop){ .event = hot_reset, .refused = true };
+	if (stress->device->msix_info.count || stress->device->msi_info.count)
+		loops[nr++].event = irqs;
+
+	start_threads(stress);
+	for (i = 0; i < nr; i++) {
+		loops[i].stress = stress;
+		ASSERT_EQ(0, pthread_create(&loops[i].thread, NULL, event_loop, &loops[i]));
+	}
+
+	end = now_ms() + ROUND_MS;
+	limit = now_ms() + LIMIT_SECONDS * 1000;
+	while (now_ms() < end || (nr_never_done(loops, nr) && now_ms() < limit))
+		usleep(10000);
+	stop(stress);
+	join_threads(stress);
+	for (i = 0; i < nr; i++) {
+		ASSERT_EQ(0, pthread_join(loops[i].thread, NULL));
+		EXPECT_EQ(0, loops[i].ret) {
+			TH_LOG("event %d of %d: %s", i, nr, strerror(-loops[i].ret));
+		}
+		EXPECT_TRUE(loops[i].done || loops[i].refused) {
+			TH_LOG("event %d of %d never succeeded", i, nr);
+		}
+		TH_LOG("event %d of %d: %d times", i, nr, loops[i].done);
+	}
+	EXPECT_EQ(0, shared->wrong);
+	if (have_hot_reset)
+		EXPECT_EQ(0, hot_reset(stress));
+
+	/* One of them may have been the last to say what state the device is in. */
+	if (can_d3hot(stress))
+		EXPECT_EQ(0, __vfio_pci_power_state_set(stress->device, 0));
+	vfio_pci_decode_set(stress->device, true);
+	expect_usable(_metadata, stress);
 }
 
 /*
