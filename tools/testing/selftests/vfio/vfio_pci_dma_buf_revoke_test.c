@@ -528,14 +528,14 @@ TEST_F(dma_buf_revoke, race)
 }
 
 /* 6.7, 7.9: an importer that holds on keeps the caller waiting, nobody else. */
-static void try_drain(struct __test_metadata *_metadata,
-		      FIXTURE_DATA(dma_buf_revoke) *self, bool mapping)
+static void try_drain(struct __test_metadata *_metadata, struct owner *owner,
+		      int fd, void *mapped, bool mapping)
 {
-	struct vfio_pci_device *device = self->owner.device;
-	struct revoke_call call = { .device = device, .fd = self->fd };
-	int hot_reset = __vfio_pci_hot_reset(device), bar = self->owner.bar;
+	struct vfio_pci_device *device = owner->device;
+	struct revoke_call call = { .device = device, .fd = fd };
+	int hot_reset = __vfio_pci_hot_reset(device), bar = owner->bar;
 	time_t end = now() + LIMIT_SECONDS;
-	int hold = dma_buf_hold(device->bdf, self->fd, mapping), other;
+	int hold = dma_buf_hold(device->bdf, fd, mapping), other;
 	void *vaddr, *other_map, *device_map, *ret;
 	bool begun = false;
 	pthread_t thread;
@@ -544,17 +544,17 @@ static void try_drain(struct __test_metadata *_metadata,
 	if (hold == -EOPNOTSUPP)
 		SKIP(return, "The module vfio_selftest is not loaded\n");
 
-	other = owner_export(&self->owner);
+	other = owner_export(owner);
 	other_map = vfio_pci_dma_buf_mmap(other, 0, 2 * page_size);
 	ASSERT_EQ(0, try_read32(other_map, &val));
-	ASSERT_EQ(0, __iommu_map_dma_buf(self->owner.iommu, self->fd,
+	ASSERT_EQ(0, __iommu_map_dma_buf(owner->iommu, fd,
 					 2 * page_size, IOVA));
-	vaddr = vfio_pci_dma_buf_mmap(self->fd, 0, 2 * page_size);
+	vaddr = vfio_pci_dma_buf_mmap(fd, 0, 2 * page_size);
 	ASSERT_EQ(0, pthread_create(&thread, NULL, revoke_thread, &call));
 
 	/* The status comes first: no new mapping from then on. */
 	while (!begun && now() < end) {
-		void *probe = __vfio_pci_dma_buf_mmap(self->fd, 0, page_size,
+		void *probe = __vfio_pci_dma_buf_mmap(fd, 0, page_size,
 						      PROT_READ);
 
 		begun = probe == MAP_FAILED && errno == ENODEV;
@@ -567,7 +567,7 @@ static void try_drain(struct __test_metadata *_metadata,
 
 	/* Who faults on it is told at once. */
 	EXPECT_SIGBUS(vaddr);
-	ret = __vfio_pci_dma_buf_mmap(self->fd, 0, page_size, PROT_READ);
+	ret = __vfio_pci_dma_buf_mmap(fd, 0, page_size, PROT_READ);
 	EXPECT_EQ(MAP_FAILED, ret);
 	EXPECT_EQ(EBUSY, pthread_tryjoin_np(thread, &ret));
 
@@ -586,20 +586,20 @@ static void try_drain(struct __test_metadata *_metadata,
 	dma_buf_let_go(hold);
 	ASSERT_EQ(0, pthread_join(thread, &ret));
 	EXPECT_EQ(0, (long)ret);
-	EXPECT_EQ(-EBADFD, __vfio_pci_dma_buf_revoke(device, self->fd));
+	EXPECT_EQ(-EBADFD, __vfio_pci_dma_buf_revoke(device, fd));
 	EXPECT_EQ(0, try_read32(other_map, &val));
-	EXPECT_SIGBUS(self->vaddr);
+	EXPECT_SIGBUS(mapped);
 	EXPECT_SIGBUS(vaddr);
 }
 
 TEST_F(dma_buf_revoke, drain)
 {
-	try_drain(_metadata, self, false);
+	try_drain(_metadata, &self->owner, self->fd, self->vaddr, false);
 }
 
 TEST_F(dma_buf_revoke, drain_mapping)
 {
-	try_drain(_metadata, self, true);
+	try_drain(_metadata, &self->owner, self->fd, self->vaddr, true);
 }
 
 /* 5.3, 7.1, 8: an importer maps a buffer when, and only when, it is not revoked. */
