@@ -539,6 +539,29 @@ TEST_F(dma_buf_mmap, mremap_madvise)
 	ASSERT_EQ(0, close(fd));
 }
 
+/* It maps the file again: another page of the buffer, and none behind its end. */
+TEST_F(dma_buf_mmap, remap_file_pages)
+{
+	struct owner *owner = &self->owner;
+	void *vaddr;
+	int fd;
+
+	fd = vfio_pci_dma_buf_export(owner->device, owner->bar, 0, 4 * page_size);
+	vaddr = vfio_pci_dma_buf_mmap(fd, 0, 3 * page_size);
+	EXPECT_PAGE(owner, 0, vaddr);
+
+	ASSERT_EQ(0, remap_file_pages(vaddr, page_size, 0, 3, 0));
+	EXPECT_PAGE(owner, 3, vaddr);
+	EXPECT_PAGE(owner, 1, vaddr + page_size);
+
+	EXPECT_EQ(-1, remap_file_pages(vaddr + 2 * page_size, page_size, 0, 4, 0));
+	EXPECT_EQ(EINVAL, errno);
+	EXPECT_PAGE(owner, 3, vaddr);
+	EXPECT_PAGE(owner, 1, vaddr + page_size);
+	munmap(vaddr, 3 * page_size);
+	ASSERT_EQ(0, close(fd));
+}
+
 TEST_F(dma_buf_mmap, fork)
 {
 	struct owner *owner = &self->owner;

@@ -1303,6 +1303,50 @@ TEST_F(revoke_all, o_path)
 	ASSERT_EQ(0, close(path[3]));
 }
 
+/* D11: nor does it keep the driver, which is waited for with a limit. */
+TEST_F(revoke_all, o_path_unbind)
+{
+	int bar = vfio_pci_bar_find(self->device, page_size, false), fd, path, status;
+	time_t end = now() + LIMIT_SECONDS;
+	pid_t pid, ended = 0;
+
+	if (bar < 0)
+		SKIP(return, "%s has no mappable BAR of a page\n", device_bdfs[0]);
+
+	fd = vfio_pci_dma_buf_export(self->device, bar, 0, page_size);
+	path = open_path("/proc/self/fd/%d", fd);
+	ASSERT_LE(0, path);
+	ASSERT_EQ(0, close(fd));
+	wait_for_rcu();
+	vfio_pci_device_cleanup(self->device);
+	self->device = NULL;
+
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		close(path);
+		_exit(-__sysfs_write(device_bdfs[0], "driver/unbind",
+				     device_bdfs[0]));
+	}
+	while (!ended && now() < end) {
+		ended = waitpid(pid, &status, WNOHANG);
+		usleep(10000);
+	}
+	EXPECT_EQ(pid, ended);
+	if (!ended) {
+		close(path);
+		path = -1;
+		ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	}
+	EXPECT_EQ(0, status);
+
+	sysfs_driver_set(device_bdfs[0], device_driver);
+	self->device = vfio_pci_device_init(device_bdfs[0], self->iommu);
+	all_triggers(self->device);
+	if (path >= 0)
+		ASSERT_EQ(0, close(path));
+}
+
 /* D21: the same by way of a mapping of the device fd, or of a buffer. */
 TEST_F(revoke_all, o_path_mapped)
 {
