@@ -1392,6 +1392,68 @@ TEST_F(revoke_all, o_path_mapped)
 	self->device = vfio_pci_device_init(device_bdfs[0], self->iommu);
 }
 
+/* Has the lock of the mm for write nearly all the time. */
+static void *mmap_lock_thread(void *arg)
+{
+	const size_t size = SZ_16M;
+	bool *stop = arg;
+	void *vaddr;
+	int prot;
+
+	vaddr = mmap(NULL, size, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	VFIO_ASSERT_NE(vaddr, MAP_FAILED);
+	for (prot = PROT_READ; !__atomic_load_n(stop, __ATOMIC_RELAXED);
+	     prot ^= PROT_WRITE)
+		VFIO_ASSERT_EQ(mprotect(vaddr, size, prot), 0);
+	VFIO_ASSERT_EQ(munmap(vaddr, size), 0);
+
+	return NULL;
+}
+
+/*
+ * D12: what lockdep has to see to know the way from the lock of sysfs to that of the
+ * mm, where a fault waits for it, and then a fault and a reset. It gets to know
+ * the way from the lock of an IOMMU group to that of sysfs when VFs are disabled.
+ */
+TEST_F(revoke_all, lock_order)
+{
+	int bar = vfio_pci_bar_find(self->device, page_size, false), dir, i;
+	bool stop = false;
+	pthread_t thread;
+	void *vaddr;
+	u32 val;
+
+	if (bar < 0 || !(self->device->info.flags & VFIO_DEVICE_FLAGS_RESET))
+		SKIP(return, "%s has no mappable BAR of a page, or no reset\n",
+		     device_bdfs[0]);
+
+	dir = open("/sys/bus/pci/devices", O_RDONLY | O_DIRECTORY);
+	ASSERT_LE(0, dir);
+	ASSERT_EQ(0, pthread_create(&thread, NULL, mmap_lock_thread, &stop));
+	for (i = 0; i < 50; i++) {
+		/* It is not there yet. */
+		vaddr = mmap(NULL, page_size, PROT_READ | PROT_WRITE,
+			     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		ASSERT_NE(MAP_FAILED, vaddr);
+		/* "." and ".." are written without the lock. */
+		ASSERT_EQ(2, lseek(dir, 2, SEEK_SET));
+		EXPECT_LT(0, syscall(SYS_getdents64, dir, vaddr, page_size));
+		ASSERT_EQ(0, munmap(vaddr, page_size));
+	}
+	__atomic_store_n(&stop, true, __ATOMIC_RELAXED);
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+	ASSERT_EQ(0, close(dir));
+
+	vaddr = vfio_pci_bar_mmap(self->device, bar, 0, page_size);
+	for (i = 0; i < 2; i++) {
+		EXPECT_EQ(0, try_read32(vaddr, &val));
+		vfio_pci_device_reset(self->device);
+	}
+	EXPECT_EQ(0, try_read32(vaddr, &val));
+	ASSERT_EQ(0, munmap(vaddr, page_size));
+}
+
 /*
  * An importer that does not let go until the test has seen what it wants to see:
  * in the shape of a fence on the buffer that is not signalled, or of a mapping.
@@ -2242,7 +2304,7 @@ FIXTURE_TEARDOWN(revoke_vf)
 	iommu_cleanup(self->iommu);
 }
 
-TEST_F(revoke_vf, decode)
+TEST_F(revoke_vf, vf_decode)
 {
 	int fd = vfio_pci_dma_buf_export(self->vf, 0, 0, page_size);
 	int importer = importer_create(self->vf_bdf, fd);
