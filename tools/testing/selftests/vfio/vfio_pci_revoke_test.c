@@ -1833,7 +1833,8 @@ static struct faulter *faulter_start(struct drain *drain, const void *map)
 	return faulter;
 }
 
-static bool is_blocked(pid_t pid)
+/* Return: as in /proc/PID/stat. */
+static char task_state(pid_t pid)
 {
 	char path[PATH_MAX], state;
 	FILE *stat;
@@ -1846,7 +1847,12 @@ static bool is_blocked(pid_t pid)
 	VFIO_ASSERT_EQ(ret, 1);
 	fclose(stat);
 
-	return state == 'D';
+	return state;
+}
+
+static bool is_blocked(pid_t pid)
+{
+	return task_state(pid) == 'D';
 }
 
 static bool is_dead(pid_t pid)
@@ -1891,6 +1897,131 @@ static void try_kill(struct __test_metadata *_metadata, struct drain *drain,
 TEST_F(revoke_drain, killed)
 {
 	try_kill(_metadata, &self->drain, self->drain.buffer_map);
+}
+
+enum access { FAULT_DEVICE, FAULT_BUFFER, READ };
+
+/* A process that does this again and again, until it has to wait for something. */
+static pid_t access_start(struct drain *drain, enum access access, void *vaddr)
+{
+	pid_t pid = fork();
+	u32 val;
+
+	VFIO_ASSERT_GE(pid, 0);
+	if (pid)
+		return pid;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	close(drain->hold);
+	for (;;) {
+		if (access == READ) {
+			vfio_pci_bar_read32(drain->device, drain->bar, 0);
+			continue;
+		}
+		if (access == FAULT_DEVICE)
+			vaddr = vfio_pci_bar_mmap(drain->device, drain->bar, 0, page_size);
+		try_read32(vaddr, &val);
+		munmap(vaddr, page_size);
+	}
+}
+
+/* Not for a moment only. A wait that a signal ends is one, too. */
+static bool stays_blocked(pid_t pid)
+{
+	time_t end = now() + LIMIT_SECONDS;
+	int i = 0;
+
+	while (i < 20 && now() < end) {
+		i = task_state(pid) != 'R' ? i + 1 : 0;
+		usleep(5000);
+	}
+
+	return i == 20;
+}
+
+static void try_kill_blocked(struct __test_metadata *_metadata, pid_t pid)
+{
+	time_t end;
+
+	EXPECT_TRUE(stays_blocked(pid));
+	ASSERT_EQ(0, kill(pid, SIGKILL));
+	end = now() + LIMIT_SECONDS;
+	while (!is_dead(pid) && now() < end)
+		sched_yield();
+	EXPECT_TRUE(is_dead(pid));
+}
+
+static void *revoke_thread(void *arg)
+{
+	struct drain *drain = arg;
+
+	drain->ret = __vfio_pci_dma_buf_revoke(drain->device, drain->fd);
+	__atomic_store_n(&drain->done, true, __ATOMIC_RELEASE);
+
+	return NULL;
+}
+
+/*
+ * 6.7: while a revocation for good waits, others go on, until somebody wants to
+ * change the state of the device. Who comes after that waits, and can be killed.
+ */
+TEST_F(revoke_drain, killed_queued)
+{
+	struct drain *drain = &self->drain, other = *drain;
+	const enum access accesses[] = { FAULT_DEVICE, READ };
+	pid_t pids[ARRAY_SIZE(accesses)];
+	time_t end = now() + LIMIT_SECONDS;
+	void *vaddr = NULL;
+	u32 val;
+	int i;
+
+	ASSERT_EQ(0, pthread_create(&drain->thread, NULL, revoke_thread, drain));
+	while (vaddr != MAP_FAILED && now() < end) {
+		vaddr = __vfio_pci_dma_buf_mmap(drain->fd, 0, page_size, PROT_READ);
+		if (vaddr != MAP_FAILED)
+			ASSERT_EQ(0, munmap(vaddr, page_size));
+		sched_yield();
+	}
+	ASSERT_EQ(MAP_FAILED, vaddr);
+	EXPECT_EQ(0, try_read32(drain->device_map, &val));
+
+	ASSERT_EQ(0, pthread_create(&other.thread, NULL, decode_off_thread, &other));
+	for (i = 0; i < ARRAY_SIZE(accesses); i++) {
+		pids[i] = access_start(drain, accesses[i], NULL);
+		try_kill_blocked(_metadata, pids[i]);
+	}
+	EXPECT_FALSE(is_done(drain));
+	EXPECT_FALSE(is_done(&other));
+
+	dma_buf_let_go(drain->hold);
+	ASSERT_EQ(0, pthread_join(drain->thread, NULL));
+	ASSERT_EQ(0, pthread_join(other.thread, NULL));
+	EXPECT_EQ(0, drain->ret);
+	for (i = 0; i < ARRAY_SIZE(accesses); i++)
+		ASSERT_EQ(pids[i], waitpid(pids[i], NULL, 0));
+
+	vfio_pci_decode_set(drain->device, true);
+	EXPECT_EQ(0, try_read32(drain->device_map, &val));
+}
+
+/* 6.7: nor does the reservation lock keep a fault for ever. */
+TEST_F(revoke_drain, killed_reservation)
+{
+	struct drain *drain = &self->drain;
+	void *vaddr = vfio_pci_dma_buf_mmap(drain->fd, 0, page_size);
+	int reservation = reservation_hold(drain->fd);
+	pid_t pid;
+	u32 val;
+
+	ASSERT_LE(0, reservation);
+	pid = access_start(drain, FAULT_BUFFER, vaddr);
+	try_kill_blocked(_metadata, pid);
+
+	ASSERT_EQ(0, close(reservation));
+	ASSERT_EQ(pid, waitpid(pid, NULL, 0));
+	EXPECT_EQ(0, try_read32(vaddr, &val));
+	ASSERT_EQ(0, munmap(vaddr, page_size));
+	dma_buf_let_go(drain->hold);
 }
 
 /* A drain that needs no mapping of the buffer, for kernels that know none. */

@@ -146,6 +146,14 @@ static int open_and_write(const char *path, const char *text)
 	return fd;
 }
 
+int reservation_hold(int dmabuf_fd)
+{
+	char text[16];
+
+	snprintf_assert(text, sizeof(text), "%d", dmabuf_fd);
+	return open_and_write(MODULE_DIR "reservation", text);
+}
+
 int d1_allow(const char *bdf)
 {
 	return open_and_write(MODULE_DIR "d1", bdf);

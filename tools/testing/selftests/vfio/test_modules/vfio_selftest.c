@@ -20,6 +20,8 @@
  *           state that the device was in when that happened last. Write "map":
  *           it maps the DMA-BUF, whatever it is told, until "unmap" is written or
  *           the file is closed.
+ *   reservation  Write an fd of a DMA-BUF, in decimal: its reservation lock is held
+ *           until the file is closed.
  *   d1      Write "DEVICE": it can enter D1, even if it does not say so, until
  *           the file is closed.
  *   hold    Write "DEVICE": the memory_lock of it is held for read, as by who
@@ -33,6 +35,7 @@
  * before the module is loaded: what KCSAN must report.
  */
 #include <linux/cleanup.h>
+#include <linux/completion.h>
 #include <linux/debugfs.h>
 #include <linux/dma-buf.h>
 #include <linux/dma-fence.h>
@@ -552,6 +555,95 @@ static const struct file_operations importer_fops = {
 	.llseek = default_llseek,
 };
 
+/* reservation */
+
+struct reservation {
+	struct dma_buf *dmabuf;
+	struct task_struct *task;
+	struct completion locked;
+};
+
+/* A thread, because a task must not go back to userspace with the lock held. */
+static int reservation_thread(void *arg)
+{
+	struct reservation *reservation = arg;
+
+	dma_resv_lock(reservation->dmabuf->resv, NULL);
+	complete(&reservation->locked);
+	for (;;) {
+		set_current_state(TASK_IDLE);
+		if (kthread_should_stop())
+			break;
+		schedule();
+	}
+	__set_current_state(TASK_RUNNING);
+	dma_resv_unlock(reservation->dmabuf->resv);
+
+	return 0;
+}
+
+static ssize_t reservation_write(struct file *file, const char __user *ubuf,
+				 size_t count, loff_t *ppos)
+{
+	struct reservation *reservation;
+	int ret, fd;
+
+	ret = kstrtoint_from_user(ubuf, count, 0, &fd);
+	if (ret)
+		return ret;
+
+	reservation = kzalloc_obj(*reservation);
+	if (!reservation)
+		return -ENOMEM;
+	init_completion(&reservation->locked);
+	reservation->dmabuf = dma_buf_get(fd);
+	if (IS_ERR(reservation->dmabuf)) {
+		ret = PTR_ERR(reservation->dmabuf);
+		goto err_free;
+	}
+	if (cmpxchg(&file->private_data, NULL, reservation)) {
+		ret = -EBUSY;
+		goto err_put;
+	}
+
+	reservation->task = kthread_run(reservation_thread, reservation,
+					"vfio_selftest");
+	if (IS_ERR(reservation->task)) {
+		ret = PTR_ERR(reservation->task);
+		file->private_data = NULL;
+		goto err_put;
+	}
+	wait_for_completion(&reservation->locked);
+
+	return count;
+
+err_put:
+	dma_buf_put(reservation->dmabuf);
+err_free:
+	kfree(reservation);
+	return ret;
+}
+
+static int reservation_release(struct inode *inode, struct file *file)
+{
+	struct reservation *reservation = file->private_data;
+
+	if (reservation) {
+		kthread_stop(reservation->task);
+		dma_buf_put(reservation->dmabuf);
+	}
+	kfree(reservation);
+
+	return 0;
+}
+
+static const struct file_operations reservation_fops = {
+	.owner = THIS_MODULE,
+	.open = simple_open,
+	.release = reservation_release,
+	.write = reservation_write,
+};
+
 /* d1 */
 
 static ssize_t d1_write(struct file *file, const char __user *ubuf,
@@ -738,6 +830,8 @@ static int __init vfio_selftest_init(void)
 	debugfs_create_file("fence", 0400, vfio_selftest_dir, NULL, &fence_fops);
 	debugfs_create_file("config", 0200, vfio_selftest_dir, NULL, &config_fops);
 	debugfs_create_file("importer", 0600, vfio_selftest_dir, NULL, &importer_fops);
+	debugfs_create_file("reservation", 0200, vfio_selftest_dir, NULL,
+			    &reservation_fops);
 	debugfs_create_file("d1", 0200, vfio_selftest_dir, NULL, &d1_fops);
 	debugfs_create_file("hold", 0200, vfio_selftest_dir, NULL, &hold_fops);
 

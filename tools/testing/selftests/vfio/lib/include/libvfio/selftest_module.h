@@ -51,6 +51,9 @@ void importer_unmap(int importer);
 int dma_buf_hold(const char *bdf, int dmabuf_fd, bool mapping);
 void dma_buf_let_go(int hold);
 
+/* Hold the reservation lock of the DMA-BUF until the returned fd is closed. */
+int reservation_hold(int dmabuf_fd);
+
 /* Let the device enter D1, until the returned fd is closed. */
 int d1_allow(const char *bdf);
 
