@@ -1494,10 +1494,19 @@ static bool drain_open(struct __test_metadata *_metadata, struct drain *drain,
 	return true;
 }
 
+static void drain_let_go(struct drain *drain)
+{
+	dma_buf_let_go(drain->hold);
+	drain->hold = -1;
+}
+
 static void drain_close(struct drain *drain)
 {
 	if (!drain->device)
 		return;
+	/* The end of the test may have been an early one, and this waits for it. */
+	if (drain->hold >= 0)
+		drain_let_go(drain);
 	munmap(drain->device_map, page_size);
 	close(drain->fd);
 	vfio_pci_device_cleanup(drain->device);
@@ -1591,7 +1600,7 @@ static void drain_start(struct __test_metadata *_metadata, struct drain *drain)
 static void drain_join(struct __test_metadata *_metadata, struct drain *drain)
 {
 	EXPECT_FALSE(is_done(drain));
-	dma_buf_let_go(drain->hold);
+	drain_let_go(drain);
 	ASSERT_EQ(0, pthread_join(drain->thread, NULL));
 }
 
@@ -1714,7 +1723,7 @@ TEST_F(revoke_drain, hot_reset_twice)
 	EXPECT_EQ(-EBUSY, __vfio_pci_hot_reset(drain->device));
 
 	EXPECT_FALSE(is_done(drain));
-	dma_buf_let_go(drain->hold);
+	drain_let_go(drain);
 	ASSERT_EQ(0, pthread_join(drain->thread, NULL));
 	EXPECT_EQ(0, drain->ret);
 	EXPECT_EQ(0, __vfio_pci_hot_reset(drain->device));
@@ -1750,7 +1759,7 @@ TEST_F(revoke_drain, hot_reset_race)
 		last = first == drain ? &other : drain;
 		EXPECT_TRUE(is_done(first));
 		EXPECT_FALSE(is_done(last));
-		dma_buf_let_go(drain->hold);
+		drain_let_go(drain);
 		ASSERT_EQ(0, pthread_join(drain->thread, NULL));
 		ASSERT_EQ(0, pthread_join(other.thread, NULL));
 		EXPECT_EQ(-EBUSY, first->ret);
@@ -1766,7 +1775,7 @@ TEST_F(revoke_drain, hot_reset_race)
 					   variant->mapping);
 		ASSERT_LE(0, drain->hold);
 	}
-	dma_buf_let_go(drain->hold);
+	drain_let_go(drain);
 }
 
 /*
@@ -1783,7 +1792,7 @@ TEST_F(revoke_drain, fence_later)
 	drain_start_set(_metadata, drain, decode_off_thread);
 	fence_add(later, drain->fd);
 	EXPECT_FALSE(is_done(drain));
-	dma_buf_let_go(drain->hold);
+	drain_let_go(drain);
 	while (!is_done(drain) && now() < end)
 		sched_yield();
 	EXPECT_TRUE(is_done(drain));
@@ -1993,7 +2002,7 @@ TEST_F(revoke_drain, killed_queued)
 	EXPECT_FALSE(is_done(drain));
 	EXPECT_FALSE(is_done(&other));
 
-	dma_buf_let_go(drain->hold);
+	drain_let_go(drain);
 	ASSERT_EQ(0, pthread_join(drain->thread, NULL));
 	ASSERT_EQ(0, pthread_join(other.thread, NULL));
 	EXPECT_EQ(0, drain->ret);
@@ -2021,7 +2030,7 @@ TEST_F(revoke_drain, killed_reservation)
 	ASSERT_EQ(pid, waitpid(pid, NULL, 0));
 	EXPECT_EQ(0, try_read32(vaddr, &val));
 	ASSERT_EQ(0, munmap(vaddr, page_size));
-	dma_buf_let_go(drain->hold);
+	drain_let_go(drain);
 }
 
 /* A drain that needs no mapping of the buffer, for kernels that know none. */
@@ -2058,7 +2067,7 @@ TEST_F(revoke_fence, no_importer)
 	while (!is_done(drain) && now() < end)
 		sched_yield();
 	EXPECT_TRUE(is_done(drain));
-	dma_buf_let_go(drain->hold);
+	drain_let_go(drain);
 	ASSERT_EQ(0, pthread_join(drain->thread, NULL));
 }
 
@@ -2195,7 +2204,7 @@ TEST_F(revoke_set, reset_while_draining)
 		expect_established(_metadata, &self->view[0][way]);
 
 	EXPECT_FALSE(is_done(&drain));
-	dma_buf_let_go(drain.hold);
+	drain_let_go(&drain);
 	ASSERT_EQ(0, pthread_join(drain.thread, NULL));
 
 	ASSERT_EQ(0, __vfio_pci_hot_reset(self->device[0]));
@@ -2233,7 +2242,7 @@ TEST_F(revoke_set, reset_while_closing)
 		expect_established(_metadata, &self->view[0][way]);
 
 	EXPECT_FALSE(is_done(&drain));
-	dma_buf_let_go(drain.hold);
+	drain_let_go(&drain);
 	ASSERT_EQ(0, pthread_join(drain.thread, NULL));
 
 	ASSERT_EQ(0, __vfio_pci_hot_reset(self->device[0]));

@@ -18,8 +18,8 @@
  *           an importer of it, until the file is closed. Read "told COUNT power
  *           STATE": how many times it has been told to let go, and the power
  *           state that the device was in when that happened last. Write "map":
- *           it maps the DMA-BUF, whatever it is told, until "unmap" is written or
- *           the file is closed.
+ *           it maps the DMA-BUF, whatever it is told, until "unmap" is written, the
+ *           file is closed, or 15 seconds have passed, as with a fence.
  *   reservation  Write an fd of a DMA-BUF, in decimal: its reservation lock is held
  *           until the file is closed.
  *   d1      Write "DEVICE": it can enter D1, even if it does not say so, until
@@ -381,6 +381,7 @@ struct importer {
 	struct mutex mutex;		/* what follows, until it is told */
 	struct dma_buf_attachment *attachment;
 	struct sg_table *sgt;
+	struct delayed_work timeout;
 	struct pci_dev *pdev;
 	/* Under the reservation lock */
 	unsigned int told;
@@ -406,19 +407,6 @@ static const struct dma_buf_attach_ops importer_ops = {
 	.invalidate_mappings = importer_told,
 };
 
-static int importer_open(struct inode *inode, struct file *file)
-{
-	struct importer *importer = kzalloc_obj(*importer);
-
-	if (!importer)
-		return -ENOMEM;
-
-	mutex_init(&importer->mutex);
-	file->private_data = importer;
-
-	return 0;
-}
-
 static int importer_map(struct importer *importer)
 {
 	struct dma_resv *resv;
@@ -436,6 +424,7 @@ static int importer_map(struct importer *importer)
 	if (IS_ERR(sgt))
 		return PTR_ERR(sgt);
 	importer->sgt = sgt;
+	schedule_delayed_work(&importer->timeout, FENCE_SECONDS * HZ);
 
 	return 0;
 }
@@ -453,6 +442,31 @@ static int importer_unmap(struct importer *importer)
 				 DMA_BIDIRECTIONAL);
 	dma_resv_unlock(resv);
 	importer->sgt = NULL;
+	cancel_delayed_work(&importer->timeout);
+
+	return 0;
+}
+
+static void importer_timeout(struct work_struct *work)
+{
+	struct importer *importer = container_of(to_delayed_work(work),
+						 struct importer, timeout);
+
+	guard(mutex)(&importer->mutex);
+	if (importer->sgt)
+		importer_unmap(importer);
+}
+
+static int importer_open(struct inode *inode, struct file *file)
+{
+	struct importer *importer = kzalloc_obj(*importer);
+
+	if (!importer)
+		return -ENOMEM;
+
+	mutex_init(&importer->mutex);
+	INIT_DELAYED_WORK(&importer->timeout, importer_timeout);
+	file->private_data = importer;
 
 	return 0;
 }
@@ -462,6 +476,7 @@ static int importer_release(struct inode *inode, struct file *file)
 	struct importer *importer = file->private_data;
 	struct dma_buf *dmabuf;
 
+	cancel_delayed_work_sync(&importer->timeout);
 	if (importer->sgt)
 		importer_unmap(importer);
 	if (importer->attachment) {
