@@ -577,7 +577,8 @@ stop_jobs()
 	[ -z "$FETCHING" ] || kill -- "-$FETCHING" 2>/dev/null || :
 }
 
-# The sources that are not there yet, while the first kernel is built. Who needs one in the end says what is wrong if there is none.
+# The sources that are not there yet, while the first kernel is built. Who needs one in
+# the end says what is wrong if there is none.
 fetch_ahead()
 {
 	[ -z "$LINUX" ] || return 0

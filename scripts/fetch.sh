@@ -103,7 +103,7 @@ clean_store()
 # name when all of them have succeeded.
 import()
 {
-	command -v python3 xz > /dev/null ||
+	{ command -v python3 && command -v xz; } > /dev/null ||
 		die "python3 and xz are needed to import $PACKAGE $1"
 	need_space "$CACHE" 1000 "importing $PACKAGE $1"
 	clean_store

@@ -56,7 +56,7 @@ main()
 	local closure libraries
 
 	[ -z "${OFFLINE:-}" ] || die "no $ROOT, and OFFLINE is set"
-	command -v apt-get dpkg-deb apt-cache > /dev/null ||
+	{ command -v apt-get && command -v dpkg-deb && command -v apt-cache; } > /dev/null ||
 		die "apt and dpkg are needed to get packages of $GUEST_SUITE"
 	apt_setup "apt-$GUEST_SUITE" "$GUEST_SUITE" ||
 		die "no archive to get packages of $GUEST_SUITE from"

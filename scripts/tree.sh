@@ -161,7 +161,7 @@ does_not_apply()
 # Take the mails apart, and list the files that they touch.
 read_patches()
 {
-	local kind path n=0
+	local kind path key n=0
 
 	: > "$TMP/paths"
 	while read -r kind path; do

@@ -1476,6 +1476,7 @@ static bool drain_open(struct __test_metadata *_metadata, struct drain *drain,
 {
 	u32 val;
 
+	drain->hold = -1;
 	drain->iommu = iommu_init(MODE_IOMMUFD);
 	drain->device = vfio_pci_device_init(device_bdfs[0], drain->iommu);
 	vfio_pci_bars_unmap(drain->device);
@@ -1941,15 +1942,17 @@ static bool stays_blocked(pid_t pid)
 	int i = 0;
 
 	while (i < 20 && now() < end) {
-		i = task_state(pid) != 'R' ? i + 1 : 0;
+		i = strchr("DS", task_state(pid)) ? i + 1 : 0;
 		usleep(5000);
 	}
 
 	return i == 20;
 }
 
+/* Leaves it dead, but does not wait for it. */
 static void try_kill_blocked(struct __test_metadata *_metadata, pid_t pid)
 {
+	siginfo_t info = {};
 	time_t end;
 
 	EXPECT_TRUE(stays_blocked(pid));
@@ -1958,6 +1961,8 @@ static void try_kill_blocked(struct __test_metadata *_metadata, pid_t pid)
 	while (!is_dead(pid) && now() < end)
 		sched_yield();
 	EXPECT_TRUE(is_dead(pid));
+	ASSERT_EQ(0, waitid(P_PID, pid, &info, WEXITED | WNOHANG | WNOWAIT));
+	EXPECT_EQ(SIGKILL, info.si_status);
 }
 
 static void *revoke_thread(void *arg)
