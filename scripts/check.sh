@@ -27,7 +27,8 @@
 #   what a base has in common with one in front of it is checked there only:
 #     patches, control runs
 #
-# One base alone has the plain and the debug kernel, and the two others.
+# One base alone has the plain and the debug kernel, and one each without export, for
+# data races and for leaks.
 #
 # What the answer is already known for (by the ids of the commits and the
 # contents of the files that went into it) is not built a second time; tests
@@ -299,11 +300,11 @@ vm_snapshot()
 	local variant=$1 dir=$WORK/$1/$2 text=$3 log=$4
 	shift 4
 
-	if [ "$variant" = debug ] || [ "$variant" = kcsan ]; then
-		set -- SLOW=8 TIMEOUT=5400 "$@"
-	else
-		set -- SLOW=3 TIMEOUT=2700 "$@"
-	fi
+	case $variant in
+	debug|kcsan|kmemleak)
+		set -- SLOW=8 TIMEOUT=5400 "$@" ;;
+	*)	set -- SLOW=3 TIMEOUT=2700 "$@" ;;
+	esac
 
 	vm "$text" "$log" "$variant" KERNEL_IMAGE="$dir/bzImage" MODULES_PATH="$dir" \
 		SELFTESTS_PATH="$WORK/$variant/current/tests" \
@@ -499,6 +500,16 @@ check_kcsan()
 		PLAN=kcsan-control EXPECT_SPLAT='KCSAN: data-race in race_thread'
 }
 
+check_kmemleak()
+{
+	local text="$BASE: run the tests on the kernel that looks for leaks"
+
+	vm_snapshot kmemleak current "$text" run-kmemleak.log
+	vm_snapshot kmemleak current "$BASE: control: a leak" control-kmemleak.log \
+		PLAN=kmemleak-control EXPECT_FAIL=kmemleak \
+		EXPECT_SPLAT='kmemleak: .* suspected memory leaks'
+}
+
 check_programs()
 {
 	if [ -z "$thorough" ]; then
@@ -680,6 +691,7 @@ start_plain()
 	if is_full && [ -z "$TESTS_OF" ]; then
 		start_variant no-export check_no_export
 		start_variant kcsan check_kcsan
+		start_variant kmemleak check_kmemleak
 	fi
 	CHECKED+=" $BASE"
 }

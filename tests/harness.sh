@@ -215,7 +215,7 @@ skipped_everywhere()
 	says '^skipped everywhere: skip_test \(known:[[:space:]]*nothing here has it\)'
 	sed -i '$d' "$T/qemu/known-skips"
 	# For one kernel, and not for another.
-	echo 'skip_test unless=odd.config nothing here has it' >> "$T/qemu/known-skips"
+	echo 'skip_test unless=rare.config,odd.config nothing here has it' >> "$T/qemu/known-skips"
 	EXPECT_FAIL=$ALL_FAIL works verdict fail
 	FRAGMENTS='debug.config odd.config' EXPECT_FAIL=$ALL_FAIL fails verdict fail
 	says '^FAILED: skip_test was skipped everywhere'

@@ -33,6 +33,7 @@
  * Defects: D3, D4, D7, D8, D10 to D16, D19, D21, D23.
  */
 #include <fcntl.h>
+#include <glob.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -143,6 +144,16 @@ static bool view_open(struct view *view, enum way way, struct iommu *iommu,
 	return view->bar >= 0;
 }
 
+/* It does not translate, nor begins to when a device is attached again. */
+static void expect_importer_stopped(struct __test_metadata *_metadata,
+				    struct view *view, const char *bdf)
+{
+	int ret = iommu_translates(bdf, view->iova);
+
+	if (ret != -EOPNOTSUPP)
+		EXPECT_EQ(0, ret);
+}
+
 /* In use, nothing has been taken away: no fault, the IOMMU translates. */
 static void expect_established(struct __test_metadata *_metadata,
 			       struct view *view)
@@ -164,13 +175,10 @@ static void expect_established(struct __test_metadata *_metadata,
 
 static void expect_revoked(struct __test_metadata *_metadata, struct view *view)
 {
-	int ret;
 	u32 val;
 
 	if (view->way == IMPORTER) {
-		ret = iommu_translates(view->device->bdf, view->iova);
-		if (ret != -EOPNOTSUPP)
-			EXPECT_EQ(0, ret);
+		expect_importer_stopped(_metadata, view, view->device->bdf);
 		EXPECT_EQ(-ENODEV, __iommu_map_dma_buf(view->iommu, view->fd,
 						       page_size,
 						       view->iova + SZ_2M));
@@ -194,9 +202,7 @@ static void expect_restored(struct __test_metadata *_metadata, struct view *view
 	int ret;
 
 	if (view->way == IMPORTER) {
-		ret = iommu_translates(view->device->bdf, view->iova);
-		if (ret != -EOPNOTSUPP)
-			EXPECT_EQ(0, ret);
+		expect_importer_stopped(_metadata, view, view->device->bdf);
 		view_unuse(view);
 		EXPECT_EQ(0, view_use(view));
 		ret = iommu_translates(view->device->bdf, view->iova);
@@ -927,12 +933,17 @@ static void try_close(struct __test_metadata *_metadata, struct view *view,
 	} else {
 		EXPECT_EQ(mapped, try_read32(view->vaddr, &val));
 	}
-	view_unuse(view);
-	if (view->fd >= 0)
-		ASSERT_EQ(0, close(view->fd));
+	if (view->way != IMPORTER)
+		view_unuse(view);
 
 	/* It can be opened again, with decoding on. */
 	view->device = vfio_pci_device_init(device_bdfs[0], iommu);
+	if (view->way == IMPORTER) {
+		expect_importer_stopped(_metadata, view, device_bdfs[0]);
+		view_unuse(view);
+	}
+	if (view->fd >= 0)
+		ASSERT_EQ(0, close(view->fd));
 	EXPECT_TRUE(vfio_pci_config_readw(view->device, PCI_COMMAND) &
 		    PCI_COMMAND_MEMORY);
 }
@@ -1048,11 +1059,16 @@ TEST_F(revoke, unbind)
 	sysfs_driver_set(device_bdfs[0], device_driver);
 	if (variant->way == EXPORTED)
 		EXPECT_EQ(-EFAULT, try_read32(self->view.vaddr, &val));
-	view_unuse(&self->view);
-	if (self->view.fd >= 0)
-		ASSERT_EQ(0, close(self->view.fd));
+	if (variant->way != IMPORTER)
+		view_unuse(&self->view);
 
 	self->device = vfio_pci_device_init(device_bdfs[0], self->iommu);
+	if (variant->way == IMPORTER) {
+		expect_importer_stopped(_metadata, &self->view, device_bdfs[0]);
+		view_unuse(&self->view);
+	}
+	if (self->view.fd >= 0)
+		ASSERT_EQ(0, close(self->view.fd));
 	ASSERT_EQ(0, close(pfd.fd));
 }
 
@@ -1303,6 +1319,65 @@ TEST_F(revoke_all, o_path)
 	ASSERT_EQ(0, close(path[3]));
 }
 
+/* In KiB, without what a slab keeps because it is empty or KASAN looks at it. */
+static long slab_unreclaimable(void)
+{
+	char line[256];
+	long size = -1;
+	glob_t caches;
+	FILE *meminfo;
+	size_t i;
+	int fd;
+
+	if (!glob("/sys/kernel/slab/*/shrink", 0, NULL, &caches)) {
+		for (i = 0; i < caches.gl_pathc; i++) {
+			fd = open(caches.gl_pathv[i], O_WRONLY | O_CLOEXEC);
+			VFIO_ASSERT_GE(fd, 0);
+			VFIO_ASSERT_EQ(write(fd, "1", 1), 1);
+			close(fd);
+		}
+		globfree(&caches);
+	}
+
+	meminfo = fopen("/proc/meminfo", "re");
+	VFIO_ASSERT_NOT_NULL(meminfo);
+	while (size < 0 && fgets(line, sizeof(line), meminfo))
+		sscanf(line, "SUnreclaim: %ld kB", &size);
+	fclose(meminfo);
+	VFIO_ASSERT_GE(size, 0);
+
+	return size;
+}
+
+/* 5.3: nothing is left of a mapping of an importer: not even 32 bytes. */
+TEST_F(revoke_all, importer_frees)
+{
+	int bar = vfio_pci_bar_find(self->device, page_size, false), fd, importer, i;
+	const int times = 20000;
+	long before;
+
+	if (bar < 0)
+		SKIP(return, "%s has no mappable BAR of a page\n", device_bdfs[0]);
+	fd = vfio_pci_dma_buf_export(self->device, bar, 0, page_size);
+	importer = importer_create(device_bdfs[0], fd);
+	if (importer == -EOPNOTSUPP)
+		SKIP(return, "The module vfio_selftest is not loaded\n");
+
+	for (i = 0; i < 100; i++) {
+		importer_map(importer);
+		importer_unmap(importer);
+	}
+	before = slab_unreclaimable();
+	for (i = 0; i < times; i++) {
+		importer_map(importer);
+		importer_unmap(importer);
+	}
+	EXPECT_GT(before + times * 16 / SZ_1K, slab_unreclaimable());
+
+	ASSERT_EQ(0, close(importer));
+	ASSERT_EQ(0, close(fd));
+}
+
 /* D11: nor does it keep the driver, which is waited for with a limit. */
 TEST_F(revoke_all, o_path_unbind)
 {
@@ -1414,7 +1489,8 @@ static void *mmap_lock_thread(void *arg)
 /*
  * D12: what lockdep has to see to know the way from the lock of sysfs to that of the
  * mm, where a fault waits for it, and then a fault and a reset. It gets to know
- * the way from the lock of an IOMMU group to that of sysfs when VFs are disabled.
+ * the way from the lock of an IOMMU group to that of sysfs when VFs are disabled,
+ * and that from pci_bus_sem, which D3hot takes below a port, at boot.
  */
 TEST_F(revoke_all, lock_order)
 {
@@ -1925,7 +2001,9 @@ static pid_t access_start(struct drain *drain, enum access access, void *vaddr)
 	close(drain->hold);
 	for (;;) {
 		if (access == READ) {
-			vfio_pci_bar_read32(drain->device, drain->bar, 0);
+			/* An MSI-X table is read without the device. */
+			vfio_pci_bar_read32(drain->device, drain->bar,
+					    page_size - 4);
 			continue;
 		}
 		if (access == FAULT_DEVICE)

@@ -85,11 +85,17 @@ function test_of(name,	dir)
 	return dir name
 }
 
-# Of "unless=FRAGMENT": is the kernel built with it?
-function is_excepted(word)
+# Of "unless=FRAGMENT[,FRAGMENT]...": is the kernel built with one of them?
+function is_excepted(word,	fragments, i, n)
 {
-	return sub(/^unless=/, "", word) && \
-	       index(" " ENVIRON["FRAGMENTS"] " ", " " word " ")
+	if (!sub(/^unless=/, "", word))
+		return 0
+	n = split(word, fragments, ",")
+	for (i = 1; i <= n; i++) {
+		if (index(" " ENVIRON["FRAGMENTS"] " ", " " fragments[i] " "))
+			return 1
+	}
+	return 0
 }
 
 # Why it was skipped, "" if it was not.

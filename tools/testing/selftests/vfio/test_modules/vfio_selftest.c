@@ -32,7 +32,8 @@
  * it. All that it does is to want a reset of the link after any error.
  *
  * With the parameter "race" two threads race for a variable for so many seconds
- * before the module is loaded: what KCSAN must report.
+ * before the module is loaded: what KCSAN must report.  With "leak" it forgets some
+ * memory then: what kmemleak must report.
  */
 #include <linux/cleanup.h>
 #include <linux/completion.h>
@@ -821,9 +822,31 @@ static int race_run(void)
 	return 0;
 }
 
+/* leak */
+
+static bool leak;
+module_param(leak, bool, 0444);
+MODULE_PARM_DESC(leak, "Forget some memory, at load");
+
+static void leak_run(void)
+{
+	void *p;
+	int i;
+
+	/* More than one, for a pointer may be left over somewhere */
+	for (i = 0; i < 16; i++) {
+		p = kmalloc(128, GFP_KERNEL);
+		/* The compiler is not to leave it out */
+		OPTIMIZER_HIDE_VAR(p);
+	}
+}
+
 static int __init vfio_selftest_init(void)
 {
 	int ret;
+
+	if (leak)
+		leak_run();
 
 	if (race) {
 		ret = race_run();
