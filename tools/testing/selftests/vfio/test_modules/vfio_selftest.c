@@ -833,9 +833,12 @@ static void leak_run(void)
 	void *p;
 	int i;
 
-	/* More than one, for a pointer may be left over somewhere */
-	for (i = 0; i < 16; i++) {
-		p = kmalloc(128, GFP_KERNEL);
+	/*
+	 * So many that the allocator forgets them, and zeroed: free memory has
+	 * pointers to what is next.
+	 */
+	for (i = 0; i < 1000; i++) {
+		p = kzalloc(128, GFP_KERNEL);
 		/* The compiler is not to leave it out */
 		OPTIMIZER_HIDE_VAR(p);
 	}
