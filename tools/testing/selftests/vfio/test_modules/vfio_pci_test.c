@@ -63,10 +63,12 @@ static int vfio_pci_test_open_device(struct vfio_device *core_vdev)
 	return 0;
 }
 
-#ifndef VFIO_DEVICE_FEATURE_DMA_BUF_REVOKE
-/* On a kernel for control runs. There memory_lock is held across a reset. */
-static vm_fault_t vfio_pci_core_fault_lock(struct vfio_pci_core_device *vdev,
-					   struct vm_fault *vmf)
+#ifdef VFIO_DEVICE_FEATURE_DMA_BUF_REVOKE
+#define fault_lock vfio_pci_core_fault_lock
+#else
+/* On a kernel for control runs, which may not have the function. */
+static vm_fault_t fault_lock(struct vfio_pci_core_device *vdev,
+			     struct vm_fault *vmf)
 {
 	down_read(&vdev->memory_lock);
 
@@ -99,7 +101,7 @@ static vm_fault_t vfio_pci_test_huge_fault(struct vm_fault *vmf,
 	if (!is_aligned_for_order(vma, addr, pfn, order))
 		return VM_FAULT_FALLBACK;
 
-	ret = vfio_pci_core_fault_lock(vdev, vmf);
+	ret = fault_lock(vdev, vmf);
 	if (ret)
 		return ret;
 	ret = vfio_pci_vmf_insert_pfn(vdev, vmf, pfn, order);
