@@ -21,8 +21,9 @@
  * That a hot reset revokes after the device is in D0 (D15) can be seen from D1
  * only, because D3hot has revoked everything already.
  *
- * Cases on a command write that fails, on importers that do not let go or count
- * what they are told, and on D1 need the module vfio_selftest. Those on errors
+ * Cases on a command write that fails, on importers that do not let go, leave
+ * nothing behind, or count what they are told, and on D1 need the module
+ * vfio_selftest. Those on errors
  * need aer_inject, and a device behind a port that reports errors; if there is a
  * second device, that must be behind the same one. That on trace events needs
  * those of vfio-pci. O_PATH references (D11) prove something only with KASAN and
