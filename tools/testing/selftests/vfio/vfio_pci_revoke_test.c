@@ -23,12 +23,11 @@
  *
  * Cases on a command write that fails, on importers that do not let go, leave
  * nothing behind, or count what they are told, and on D1 need the module
- * vfio_selftest. Those on errors
- * need aer_inject, and a device behind a port that reports errors; if there is a
- * second device, that must be behind the same one. That on trace events needs
- * those of vfio-pci. O_PATH references (D11) prove something only with KASAN and
- * SLUB_RCU_DEBUG in the kernel, the lock order (D12) with lockdep, on a device
- * with ATS and FLR.
+ * vfio_selftest. Those on errors need aer_inject, and a device behind a port that
+ * reports errors; if there is a second device, that must be behind the same one.
+ * That on trace events needs those of vfio-pci. O_PATH references (D11) prove
+ * something only with KASAN and SLUB_RCU_DEBUG in the kernel, the lock order (D12)
+ * with lockdep, on a device with ATS and FLR.
  *
  * Specification: 5.3, 5.4, 6.3, 6.7, 7.1 to 7.3, 7.5 to 7.7, 7.9, 10.
  * Defects: D3, D4, D7, D8, D10 to D16, D19, D21, D23.
