@@ -22,7 +22,7 @@ getopt_help "$@"
 load_base
 [ -z "$TESTS_OF" ] ||
 	die "$BASE has next to nothing of what bench measures; take BASE=$TESTS_OF"
-began=$(date +%s)
+began=$EPOCHSECONDS
 OUT=$WORK/bench
 
 # measure KERNEL LOG ARGUMENT...: where KERNEL is a snapshot

@@ -61,7 +61,7 @@ passed=0 failed=0 skipped=0
 HOST_ROOT='' GUEST_PATH=''
 jobs=() job_counts=()
 STARTED='' CHECKED='' FETCHING=''
-began=$(date +%s)
+began=$EPOCHSECONDS
 
 count_pass()
 {
@@ -553,13 +553,17 @@ in_vm()
 {
 	local slot
 
+	# One at a time looks for a slot, the others wait behind it.
+	exec 5> "$BUILD/vm-next.lock"
+	flock 5
 	while :; do
 		for slot in 1 2; do
 			exec 6> "$BUILD/vm-$slot.lock"
 			! flock -n 6 || break 2
 		done
-		sleep 1
+		pause 1
 	done
+	exec 5>&-
 	renice -n 0 -p "$BASHPID" > /dev/null 2>&1 || :
 	"$@"
 	exec 6>&-

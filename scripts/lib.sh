@@ -130,7 +130,15 @@ need_space()
 # Seconds since START as "75 s".
 elapsed()
 {
-	printf '%d s' "$(($(date +%s) - $1))"
+	printf '%d s' "$((EPOCHSECONDS - $1))"
+}
+
+# pause SECONDS: sleep, without a process for each time; a pipe that its reader has
+# open for writing never ends.
+exec {PAUSE}<> <(:)
+pause()
+{
+	read -rt "$1" -u "$PAUSE" || :
 }
 
 STAGE_PID=
@@ -154,7 +162,7 @@ stage()
 	local text=$1 log=$LOGS/$2 start last=0 now lines total='' status=0
 	shift 2
 
-	start=$(date +%s)
+	start=$EPOCHSECONDS
 	if [ "$V" = 1 ]; then
 		say "--- $text"
 		set +e
@@ -173,8 +181,8 @@ stage()
 	STAGE_PID=$!
 	set +m
 	while kill -0 "$STAGE_PID" 2>/dev/null; do
-		sleep 0.2
-		now=$(($(date +%s) - start))
+		pause 0.2
+		now=$((EPOCHSECONDS - start))
 		if [ -t 2 ]; then
 			[ "$now" -gt "$last" ] || continue
 		else

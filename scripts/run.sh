@@ -18,7 +18,7 @@
 . "$(dirname -- "$0")/lib.sh"
 getopt_help "$@"
 load_base
-began=$(date +%s)
+began=$EPOCHSECONDS
 
 choose_variant
 choose_plan tour
@@ -35,7 +35,7 @@ if [ "${1:-}" = shell ]; then
 fi
 
 say "        $BASE: boot the $variant kernel, plan ${PLAN##*/}"
-booted=$(date +%s)
+booted=$EPOCHSECONDS
 status=0
 harness "$variant" || status=1
 printf '%6s  %s\n' "$(elapsed "$booted")" "$BASE: boot and plan ${PLAN##*/}" >&2

@@ -17,7 +17,7 @@
 . "$(dirname -- "$0")/lib.sh"
 getopt_help "$@"
 load_base
-began=$(date +%s)
+began=$EPOCHSECONDS
 MINUTES=${MINUTES:-60}
 rounds=0
 
@@ -32,7 +32,7 @@ lay_out_unless_changed || exit 1
 build_kernel "$variant" || exit 1
 build_users || exit 1
 
-while [ $(($(date +%s) - began)) -lt $((MINUTES * 60)) ]; do
+while [ $((EPOCHSECONDS - began)) -lt $((MINUTES * 60)) ]; do
 	rounds=$((rounds + 1))
 	STAGE_TAIL=200 stage "$BASE: $variant kernel, plan ${PLAN##*/}, run $rounds" soak.log \
 		harness "$variant" TIMEOUT=14400 || {
