@@ -35,6 +35,8 @@ export LC_ALL=C.UTF-8
 # Else ccache has the preprocessor run besides the compiler for each object that it
 # does not have yet, which takes half as long again.
 export CCACHE_DEPEND=${CCACHE_DEPEND:-1}
+# It hashes each header once then, and not for each object.
+export CCACHE_INODECACHE=${CCACHE_INODECACHE:-1}
 
 # The user's taste in diffs, hooks and signatures must not decide about what
 # is stored, or about the ids of commits.
