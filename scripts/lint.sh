@@ -10,6 +10,8 @@
 #       FILE_PATH_CHANGES: MAINTAINERS covers the directories already
 #       UNKNOWN_COMMIT_ID: a base is a source package, without history
 #       the checks of the tree: SPDX tags need a Python module of their own
+#       And what two bases have in versions of their own is the same, but for what
+#       it goes into.
 #   objects, modules: sparse, W=1 on the C files of drivers and lib that the
 #       series touches, and the test modules; what runs in user space is built
 #       with -Wall -Werror by its own Makefiles
@@ -47,10 +49,31 @@ touched()
 KNOWN_STYLE='/trace\.h:[0-9]+: CHECK:(PARENTHESIS_ALIGNMENT|OPEN_ENDED_LINE):|'\
 '/mem_access\.[ch]:[0-9]+: WARNING:VOLATILE:|: CHECK:CAMELCASE: .*<SCN[ux]64>'
 
+# The message and the added lines of a patch
+said_and_added()
+{
+	sed '/^---$/,/^diff /d' "$1" | sed '/^From \|^Date: \|^index /d; /^+++ /d' |
+		grep -v '^[-@ ]\|^diff ' || :
+}
+
+lint_versions()
+{
+	local patch other name
+
+	for patch in "$PATCHES"/[0-9]*.patch; do
+		name=${patch##*/}
+		for other in "$TOP"/patches/*/[0-9]*-"${name#*-}"; do
+			cmp -s <(said_and_added "$patch") <(said_and_added "$other") ||
+				finding "${patch#"$TOP"/} differs from ${other#"$TOP"/}"
+		done
+	done
+}
+
 lint_patches()
 {
 	local commit out dir
 
+	lint_versions
 	dir=$(mktemp -d "$WORK/tmp.XXXXXX")
 	git -C "$TREE" rev-list --reverse base..refs/series/applied > "$dir/list"
 	shared_commits > "$dir/shared"
