@@ -746,6 +746,63 @@ TEST_F(bar_mmap, features)
 	}
 }
 
+/*
+ * 4.5, section 8: the buffer behind a mapping is nobody's to import, to revoke or
+ * to map, should he get hold of it.
+ */
+TEST_F(bar_mmap, implicit)
+{
+	struct vfio_pci_device *device = self->device;
+	const char *export = getenv("EXPORT");
+	bool without = export && !strcmp(export, "no"), uncached;
+	struct vfio_device_feature_dma_buf_memattr memattr = {};
+	struct vfio_device_feature_dma_buf_revoke revoke = {};
+	void *vaddr = vfio_pci_bar_mmap(device, self->bar, 0, page_size);
+	int fd = vma_file_get(vaddr, &uncached);
+	u32 val;
+
+	if (fd == -EOPNOTSUPP)
+		SKIP(return, "The module vfio_selftest is not loaded\n");
+	/* 4.2: as io_remap_pfn_range() would, and for guests on arm64. */
+	EXPECT_TRUE(uncached);
+
+	EXPECT_EQ(-EOPNOTSUPP, __importer_create(device_bdf, fd));
+	expect_no_mmap(_metadata, fd, 0, page_size, MAP_SHARED, EINVAL);
+	revoke.dmabuf_fd = fd;
+	EXPECT_EQ(without ? -ENOTTY : -ENODEV,
+		  __vfio_device_feature(device->fd, VFIO_DEVICE_FEATURE_SET |
+					VFIO_DEVICE_FEATURE_DMA_BUF_REVOKE,
+					&revoke, sizeof(revoke)));
+	memattr.dmabuf_fd = fd;
+	EXPECT_EQ(without ? -ENOTTY : -ENODEV,
+		  __vfio_device_feature(device->fd, VFIO_DEVICE_FEATURE_SET |
+					VFIO_DEVICE_FEATURE_DMA_BUF_MEMATTR,
+					&memattr, sizeof(memattr)));
+
+	EXPECT_EQ(0, try_read32(vaddr, &val));
+	ASSERT_EQ(0, munmap(vaddr, page_size));
+	ASSERT_EQ(0, close(fd));
+}
+
+/* Nor is there another part of it: the one that was mapped goes. */
+TEST_F(bar_mmap, remap_file_pages)
+{
+	void *vaddr;
+	u32 val;
+
+	if (self->big < 0)
+		SKIP(return, "%s has no BAR of four pages\n", device_bdf);
+
+	vaddr = vfio_pci_bar_mmap(self->device, self->big, 0, 3 * page_size);
+	ASSERT_EQ(0, try_read32(vaddr, &val));
+	EXPECT_EQ(-1, remap_file_pages(vaddr + page_size, page_size, 0, 0, 0));
+	EXPECT_EQ(EINVAL, errno);
+	EXPECT_EQ(0, try_read32(vaddr, &val));
+	EXPECT_EQ(-EACCES, try_read32(vaddr + page_size, &val));
+	EXPECT_EQ(0, try_read32(vaddr + 2 * page_size, &val));
+	ASSERT_EQ(0, munmap(vaddr, 3 * page_size));
+}
+
 int main(int argc, char *argv[])
 {
 	device_bdf = vfio_selftests_get_bdf(&argc, argv);

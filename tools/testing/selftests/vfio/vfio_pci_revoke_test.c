@@ -49,6 +49,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include <linux/futex.h>
 #include <linux/limits.h>
 #include <linux/membarrier.h>
 #include <linux/pci_regs.h>
@@ -555,6 +556,11 @@ TEST_F(revoke, sriov)
 /* A reset brings it to D0, and what could not be reached in D3 can be then. */
 TEST_F(revoke, d3hot_reset)
 {
+	int (* const resets[])(struct view *) = {
+		do_hot_reset, do_sysfs_reset, do_bus_reset, do_flr,
+	};
+	int i, ret;
+
 	if (__vfio_pci_power_state_set(self->device, 0) ||
 	    !(self->device->info.flags & VFIO_DEVICE_FLAGS_RESET))
 		SKIP(return, "%s has no power management or no reset\n",
@@ -565,9 +571,14 @@ TEST_F(revoke, d3hot_reset)
 	ASSERT_EQ(0, __vfio_pci_reset(self->device));
 	expect_restored(_metadata, &self->view);
 
-	ASSERT_EQ(0, __vfio_pci_power_state_set(self->device, 3));
-	if (!do_hot_reset(&self->view))
+	for (i = 0; i < ARRAY_SIZE(resets); i++) {
+		ASSERT_EQ(0, __vfio_pci_power_state_set(self->device, 3));
+		ret = resets[i](&self->view);
+		if (ret)
+			ASSERT_EQ(0, __vfio_pci_power_state_set(self->device, 0));
+		EXPECT_EQ(0, vfio_pci_power_state_get(self->device));
 		expect_restored(_metadata, &self->view);
+	}
 }
 
 TEST_F(revoke, low_power)
@@ -1543,6 +1554,7 @@ struct drain {
 	void *buffer_map;
 	void *device_map;
 	pthread_t thread;
+	pid_t tid;
 	int ret;
 	bool done;
 };
@@ -1985,7 +1997,7 @@ TEST_F(revoke_drain, killed)
 	try_kill(_metadata, &self->drain, self->drain.buffer_map);
 }
 
-enum access { FAULT_DEVICE, FAULT_BUFFER, READ };
+enum access { FAULT_BUFFER, MAP_BUFFER, READ };
 
 /* A process that does this again and again, until it has to wait for something. */
 static pid_t access_start(struct drain *drain, enum access access, void *vaddr)
@@ -2006,9 +2018,10 @@ static pid_t access_start(struct drain *drain, enum access access, void *vaddr)
 					    page_size - 4);
 			continue;
 		}
-		if (access == FAULT_DEVICE)
-			vaddr = vfio_pci_bar_mmap(drain->device, drain->bar, 0, page_size);
-		try_read32(vaddr, &val);
+		if (access == MAP_BUFFER)
+			vaddr = __vfio_pci_dma_buf_mmap(drain->fd, 0, page_size, PROT_READ);
+		else
+			try_read32(vaddr, &val);
 		munmap(vaddr, page_size);
 	}
 }
@@ -2053,19 +2066,17 @@ static void *revoke_thread(void *arg)
 	return NULL;
 }
 
-/*
- * 6.7: while a revocation for good waits, others go on, until somebody wants to
- * change the state of the device. Who comes after that waits, and can be killed.
- */
-TEST_F(revoke_drain, killed_queued)
+/* Section 8: while a revocation for good waits for importers, nobody else does. */
+TEST_F(revoke_drain, for_good)
 {
-	struct drain *drain = &self->drain, other = *drain;
-	const enum access accesses[] = { FAULT_DEVICE, READ };
-	pid_t pids[ARRAY_SIZE(accesses)];
+	struct drain *drain = &self->drain;
 	time_t end = now() + LIMIT_SECONDS;
-	void *vaddr = NULL;
+	void *vaddr = NULL, *other_map;
+	int other_fd;
 	u32 val;
-	int i;
+
+	other_fd = vfio_pci_dma_buf_export(drain->device, drain->bar, 0, page_size);
+	other_map = vfio_pci_dma_buf_mmap(other_fd, 0, page_size);
 
 	ASSERT_EQ(0, pthread_create(&drain->thread, NULL, revoke_thread, drain));
 	while (vaddr != MAP_FAILED && now() < end) {
@@ -2075,45 +2086,213 @@ TEST_F(revoke_drain, killed_queued)
 		sched_yield();
 	}
 	ASSERT_EQ(MAP_FAILED, vaddr);
+	EXPECT_EQ(-EFAULT, try_read32(drain->buffer_map, &val));
+
+	/* Nor while another one is revoked. */
+	EXPECT_EQ(0, try_read32(other_map, &val));
+	EXPECT_EQ(0, __vfio_pci_dma_buf_revoke(drain->device, other_fd));
+	EXPECT_EQ(-EFAULT, try_read32(other_map, &val));
 	EXPECT_EQ(0, try_read32(drain->device_map, &val));
+	vaddr = vfio_pci_bar_mmap(drain->device, drain->bar, 0, page_size);
+	EXPECT_EQ(0, try_read32(vaddr, &val));
+	ASSERT_EQ(0, munmap(vaddr, page_size));
+	vfio_pci_bar_read32(drain->device, drain->bar, 0);
+	EXPECT_EQ(-EBADFD, __vfio_pci_dma_buf_revoke(drain->device, drain->fd));
+
+	drain_join(_metadata, drain);
+	EXPECT_EQ(0, drain->ret);
+	EXPECT_EQ(0, try_read32(drain->device_map, &val));
+	ASSERT_EQ(0, munmap(other_map, page_size));
+	ASSERT_EQ(0, close(other_fd));
+}
+
+/*
+ * 7.9, 6.7: who revokes everything meanwhile waits as well, and a hot reset does
+ * not. A fault does not wait, an access that does can be killed.
+ */
+TEST_F(revoke_drain, for_good_and_off)
+{
+	struct drain *drain = &self->drain, other = *drain;
+	time_t end = now() + LIMIT_SECONDS;
+	pid_t pid;
+	u32 val;
+
+	ASSERT_EQ(0, pthread_create(&drain->thread, NULL, revoke_thread, drain));
+	while (!try_read32(drain->buffer_map, &val) && now() < end)
+		sched_yield();
+	ASSERT_EQ(-EFAULT, try_read32(drain->buffer_map, &val));
+	if (have_hot_reset) {
+		EXPECT_EQ(-EBUSY, __vfio_pci_hot_reset(drain->device));
+		EXPECT_EQ(0, try_read32(drain->device_map, &val));
+	}
 
 	ASSERT_EQ(0, pthread_create(&other.thread, NULL, decode_off_thread, &other));
-	for (i = 0; i < ARRAY_SIZE(accesses); i++) {
-		pids[i] = access_start(drain, accesses[i], NULL);
-		try_kill_blocked(_metadata, pids[i]);
-	}
-	EXPECT_FALSE(is_done(drain));
+	while (!try_read32(drain->device_map, &val) && now() < end)
+		sched_yield();
+	EXPECT_EQ(-EFAULT, try_read32(drain->device_map, &val));
+	pid = access_start(drain, READ, NULL);
+	try_kill_blocked(_metadata, pid);
 	EXPECT_FALSE(is_done(&other));
 
-	drain_let_go(drain);
-	ASSERT_EQ(0, pthread_join(drain->thread, NULL));
+	drain_join(_metadata, drain);
 	ASSERT_EQ(0, pthread_join(other.thread, NULL));
 	EXPECT_EQ(0, drain->ret);
-	for (i = 0; i < ARRAY_SIZE(accesses); i++)
-		ASSERT_EQ(pids[i], waitpid(pids[i], NULL, 0));
+	ASSERT_EQ(pid, waitpid(pid, NULL, 0));
+	EXPECT_EQ(-EFAULT, try_read32(drain->device_map, &val));
 
 	vfio_pci_decode_set(drain->device, true);
 	EXPECT_EQ(0, try_read32(drain->device_map, &val));
 }
 
-/* 6.7: nor does the reservation lock keep a fault for ever. */
+static void *queued_off_thread(void *arg)
+{
+	struct drain *drain = arg;
+
+	__atomic_store_n(&drain->tid, gettid(), __ATOMIC_RELEASE);
+	return decode_off_thread(arg);
+}
+
+static bool thread_stays_blocked(struct drain *drain)
+{
+	time_t end = now() + LIMIT_SECONDS;
+
+	while (!__atomic_load_n(&drain->tid, __ATOMIC_ACQUIRE) && now() < end)
+		sched_yield();
+
+	return drain->tid && stays_blocked(drain->tid);
+}
+
+/*
+ * 6.7: a fault that nothing can interrupt does not wait for long. It comes from a
+ * futex that the kernel writes to; one that nobody waits at, and by 0.
+ */
+TEST_F(revoke_drain, futex)
+{
+	struct drain *drain = &self->drain;
+	u32 futex = 0, *map, val;
+	int hold, status, ret;
+	time_t end;
+	pid_t pid;
+
+	drain_let_go(drain);
+	hold = memory_lock_hold(device_bdfs[0]);
+	ASSERT_LE(0, hold);
+	ASSERT_EQ(0, pthread_create(&drain->thread, NULL, queued_off_thread, drain));
+	EXPECT_TRUE(thread_stays_blocked(drain));
+
+	/* One that hangs cannot be killed, so that is to be undone. */
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		close(hold);
+		map = vfio_pci_bar_mmap(drain->device, drain->bar, 0, page_size);
+		ret = syscall(SYS_futex, &futex, FUTEX_WAKE_OP | FUTEX_PRIVATE_FLAG,
+			      1, 1, map + page_size / sizeof(*map) - 1,
+			      FUTEX_OP(FUTEX_OP_ADD, 0, FUTEX_OP_CMP_EQ, 0));
+		_exit(ret == -1 && errno == EFAULT ? 0 : 1);
+	}
+	end = now() + LIMIT_SECONDS;
+	while (!is_dead(pid) && now() < end)
+		sched_yield();
+	EXPECT_TRUE(is_dead(pid));
+	EXPECT_FALSE(is_done(drain));
+
+	ASSERT_EQ(0, close(hold));
+	ASSERT_EQ(0, pthread_join(drain->thread, NULL));
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
+
+	vfio_pci_decode_set(drain->device, true);
+	EXPECT_EQ(0, try_read32(drain->device_map, &val));
+}
+
+/* 6.7: nor does the reservation lock keep a fault, or mmap(), for ever. */
 TEST_F(revoke_drain, killed_reservation)
 {
 	struct drain *drain = &self->drain;
 	void *vaddr = vfio_pci_dma_buf_mmap(drain->fd, 0, page_size);
-	int reservation = reservation_hold(drain->fd);
-	pid_t pid;
+	const enum access accesses[] = { FAULT_BUFFER, MAP_BUFFER };
+	int reservation = reservation_hold(drain->fd), i;
+	pid_t pids[ARRAY_SIZE(accesses)];
 	u32 val;
 
 	ASSERT_LE(0, reservation);
-	pid = access_start(drain, FAULT_BUFFER, vaddr);
-	try_kill_blocked(_metadata, pid);
+	for (i = 0; i < ARRAY_SIZE(accesses); i++) {
+		pids[i] = access_start(drain, accesses[i], vaddr);
+		try_kill_blocked(_metadata, pids[i]);
+	}
 
 	ASSERT_EQ(0, close(reservation));
-	ASSERT_EQ(pid, waitpid(pid, NULL, 0));
+	for (i = 0; i < ARRAY_SIZE(accesses); i++)
+		ASSERT_EQ(pids[i], waitpid(pids[i], NULL, 0));
 	EXPECT_EQ(0, try_read32(vaddr, &val));
 	ASSERT_EQ(0, munmap(vaddr, page_size));
 	drain_let_go(drain);
+}
+
+static void *signal_map;
+static int *signal_mapped;
+
+/* mincore() knows what is mapped. */
+static void on_signal(int sig)
+{
+	unsigned char vec;
+	int ret = mincore(signal_map, page_size, &vec);
+
+	__atomic_store_n(signal_mapped, ret ? -1 : 1, __ATOMIC_RELEASE);
+}
+
+/* A process of its own: whatever this one does could take the lock of the mm. */
+static pid_t map_fixed_start(struct drain *drain, int reservation)
+{
+	struct sigaction action = { .sa_handler = on_signal };
+	pid_t pid = fork();
+	void *map;
+	u32 val;
+
+	VFIO_ASSERT_GE(pid, 0);
+	if (pid)
+		return pid;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	close(reservation);
+	sigaction(SIGUSR1, &action, NULL);
+	map = mmap(signal_map, page_size, PROT_READ | PROT_WRITE,
+		   MAP_SHARED | MAP_FIXED, drain->fd, 0);
+	_exit(map == signal_map && !try_read32(map, &val) ? 0 : 1);
+}
+
+/*
+ * 5.2: a signal does not interrupt mmap() between what was mapped there before and
+ * the buffer. Somebody else could use the hole.
+ */
+TEST_F(revoke_drain, mmap_signal)
+{
+	struct drain *drain = &self->drain;
+	int reservation, status;
+	pid_t pid;
+
+	drain_let_go(drain);
+	signal_map = mmap(NULL, page_size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, signal_map);
+	signal_mapped = mmap(NULL, page_size, PROT_READ | PROT_WRITE,
+			     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, signal_mapped);
+	reservation = reservation_hold(drain->fd);
+	ASSERT_LE(0, reservation);
+
+	pid = map_fixed_start(drain, reservation);
+	EXPECT_TRUE(stays_blocked(pid));
+	ASSERT_EQ(0, kill(pid, SIGUSR1));
+	EXPECT_TRUE(stays_blocked(pid));
+	EXPECT_EQ(0, __atomic_load_n(signal_mapped, __ATOMIC_ACQUIRE));
+
+	ASSERT_EQ(0, close(reservation));
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
+	EXPECT_EQ(1, __atomic_load_n(signal_mapped, __ATOMIC_ACQUIRE));
+	ASSERT_EQ(0, munmap(signal_mapped, page_size));
+	ASSERT_EQ(0, munmap(signal_map, page_size));
 }
 
 /* A drain that needs no mapping of the buffer, for kernels that know none. */
@@ -2138,6 +2317,26 @@ TEST_F(revoke_fence, killed)
 
 	ASSERT_EQ(0, __iommu_map_dma_buf(drain->iommu, drain->fd, page_size, IOVA));
 	try_kill(_metadata, drain, drain->device_map);
+}
+
+/* 6.7: and it is told at once. The page is there until the faults can know. */
+TEST_F(revoke_fence, fault)
+{
+	struct drain *drain = &self->drain;
+	time_t end = now() + LIMIT_SECONDS;
+	struct faulter *faulter;
+
+	ASSERT_EQ(0, __iommu_map_dma_buf(drain->iommu, drain->fd, page_size, IOVA));
+	faulter = faulter_start(drain, drain->device_map);
+	ASSERT_EQ(0, pthread_create(&drain->thread, NULL, decode_off_thread, drain));
+	while (!__atomic_load_n(&faulter->refused, __ATOMIC_ACQUIRE) && now() < end)
+		sched_yield();
+	EXPECT_LT(0, __atomic_load_n(&faulter->refused, __ATOMIC_ACQUIRE));
+
+	drain_join(_metadata, drain);
+	ASSERT_EQ(0, kill(faulter->pid, SIGKILL));
+	ASSERT_EQ(faulter->pid, waitpid(faulter->pid, NULL, 0));
+	ASSERT_EQ(0, munmap(faulter, sizeof(*faulter)));
 }
 
 /* The fence of a buffer that has no importer holds up nobody. */
@@ -2664,6 +2863,17 @@ TEST_F(revoke_power, hot_reset)
 		SKIP(return, "%s has no hot reset\n", device_bdfs[0]);
 
 	try_power(_metadata, self->device, self->importer, do_hot_reset);
+}
+
+TEST_F(revoke_power, sysfs_reset)
+{
+	int ret = __sysfs_reset(device_bdfs[0]);
+
+	if (ret)
+		SKIP(return, "%s has no reset in sysfs: %s\n", device_bdfs[0],
+		     strerror(-ret));
+
+	try_power(_metadata, self->device, self->importer, do_sysfs_reset);
 }
 
 /*

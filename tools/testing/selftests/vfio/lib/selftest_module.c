@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
+#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -45,6 +46,28 @@ out:
 	return ret;
 }
 
+int vma_file_get(const void *addr, bool *uncached)
+{
+	int fd = open(MODULE_DIR "vma", O_RDWR | O_CLOEXEC);
+	int ret, nr, flag, file;
+	char buf[64];
+
+	if (fd < 0)
+		return -EOPNOTSUPP;
+
+	snprintf_assert(buf, sizeof(buf), "0x%lx", (unsigned long)addr);
+	VFIO_ASSERT_EQ(write(fd, buf, strlen(buf)), strlen(buf));
+	ret = pread(fd, buf, sizeof(buf) - 1, 0);
+	VFIO_ASSERT_GT(ret, 0);
+	buf[ret] = '\0';
+	nr = sscanf(buf, "uncached %d fd %d", &flag, &file);
+	VFIO_ASSERT_EQ(nr, 2);
+	*uncached = flag;
+	close(fd);
+
+	return file;
+}
+
 int fence_create(void)
 {
 	int fd = open(MODULE_DIR "fence", O_RDONLY | O_CLOEXEC);
@@ -72,15 +95,29 @@ void fence_signal(int fence)
 	VFIO_ASSERT_EQ(close(fence), 0);
 }
 
-int importer_create(const char *bdf, int dmabuf_fd)
+int __importer_create(const char *bdf, int dmabuf_fd)
 {
-	int fd = open(MODULE_DIR "importer", O_RDWR | O_CLOEXEC);
+	int fd = open(MODULE_DIR "importer", O_RDWR | O_CLOEXEC), ret;
 	char text[64];
 
 	if (fd < 0)
 		return -EOPNOTSUPP;
 	snprintf_assert(text, sizeof(text), "%s %d", bdf, dmabuf_fd);
-	VFIO_ASSERT_EQ(write(fd, text, strlen(text)), strlen(text));
+	if (write(fd, text, strlen(text)) != strlen(text)) {
+		ret = -errno;
+		close(fd);
+		return ret;
+	}
+
+	return fd;
+}
+
+int importer_create(const char *bdf, int dmabuf_fd)
+{
+	int fd = __importer_create(bdf, dmabuf_fd);
+
+	if (fd != -EOPNOTSUPP)
+		VFIO_ASSERT_GE(fd, 0);
 
 	return fd;
 }

@@ -8,6 +8,9 @@
  *           in vm_page_prot is not always what ends up there. Write an address,
  *           read "pfn PFN size SIZE writable 0|1 cache nc|wc|other", numbers in
  *           hexadecimal. The write fails with ENOENT where nothing is mapped.
+ *   vma     What userspace cannot see of a mapping of the caller. Write an address,
+ *           read "uncached 0|1 fd FD": whether KVM may map it uncached in any way,
+ *           and an fd of the file that is behind it.
  *   fence   Read an fd, in decimal: a sync_file with a fence that is signalled
  *           when the file that it was read from is closed, or after 15 seconds,
  *           because who waits for it may be the one who should close that.
@@ -143,6 +146,95 @@ static const struct file_operations pfnmap_fops = {
 	.release = pfnmap_release,
 	.write = pfnmap_write,
 	.read = pfnmap_read,
+	.llseek = default_llseek,
+};
+
+/* vma */
+
+struct vma_answer {
+	struct file *file;
+	bool uncached;
+};
+
+static int vma_open(struct inode *inode, struct file *file)
+{
+	file->private_data = kzalloc_obj(struct vma_answer);
+
+	return file->private_data ? 0 : -ENOMEM;
+}
+
+static int vma_release(struct inode *inode, struct file *file)
+{
+	struct vma_answer *answer = file->private_data;
+
+	if (answer->file)
+		fput(answer->file);
+	kfree(answer);
+
+	return 0;
+}
+
+static ssize_t vma_write(struct file *file, const char __user *buf,
+			 size_t count, loff_t *ppos)
+{
+	struct vma_answer *answer = file->private_data;
+	struct mm_struct *mm = current->mm;
+	struct vm_area_struct *vma;
+	unsigned long address;
+	int ret;
+
+	ret = kstrtoul_from_user(buf, count, 0, &address);
+	if (ret)
+		return ret;
+
+	mmap_read_lock(mm);
+	vma = vma_lookup(mm, address);
+	if (!vma || !vma->vm_file) {
+		ret = -ENOENT;
+	} else if (answer->file) {
+		ret = -EBUSY;
+	} else {
+		answer->file = get_file(vma->vm_file);
+		answer->uncached = vma->vm_flags & VM_ALLOW_ANY_UNCACHED;
+	}
+	mmap_read_unlock(mm);
+
+	return ret ?: count;
+}
+
+static ssize_t vma_read(struct file *file, char __user *buf, size_t count,
+			loff_t *ppos)
+{
+	struct vma_answer *answer = file->private_data;
+	char text[32];
+	ssize_t ret;
+	int fd, len;
+
+	if (!answer->file || *ppos)
+		return -EINVAL;
+
+	fd = get_unused_fd_flags(O_CLOEXEC);
+	if (fd < 0)
+		return fd;
+
+	len = scnprintf(text, sizeof(text), "uncached %d fd %d\n",
+			answer->uncached, fd);
+	ret = simple_read_from_buffer(buf, count, ppos, text, len);
+	if (ret != len) {
+		put_unused_fd(fd);
+		return ret < 0 ? ret : -EINVAL;
+	}
+
+	fd_install(fd, get_file(answer->file));
+	return ret;
+}
+
+static const struct file_operations vma_fops = {
+	.owner = THIS_MODULE,
+	.open = vma_open,
+	.release = vma_release,
+	.write = vma_write,
+	.read = vma_read,
 	.llseek = default_llseek,
 };
 
@@ -868,6 +960,7 @@ static int __init vfio_selftest_init(void)
 	}
 
 	debugfs_create_file("pfnmap", 0600, vfio_selftest_dir, NULL, &pfnmap_fops);
+	debugfs_create_file("vma", 0600, vfio_selftest_dir, NULL, &vma_fops);
 	debugfs_create_file("fence", 0400, vfio_selftest_dir, NULL, &fence_fops);
 	debugfs_create_file("config", 0200, vfio_selftest_dir, NULL, &config_fops);
 	debugfs_create_file("importer", 0600, vfio_selftest_dir, NULL, &importer_fops);

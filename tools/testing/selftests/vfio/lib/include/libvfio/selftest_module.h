@@ -22,6 +22,12 @@ struct pfnmap {
 int pfnmap_get(const void *addr, struct pfnmap *pfnmap);
 
 /*
+ * An fd of the file behind a mapping, and whether the mapping has
+ * VM_ALLOW_ANY_UNCACHED.
+ */
+int vma_file_get(const void *addr, bool *uncached);
+
+/*
  * A fence that is not signalled until fence_signal(). Return: an fd of it.
  * fence_add() makes all who wait for a DMA-BUF wait for the fence, too.
  */
@@ -36,6 +42,7 @@ void fence_signal(int fence);
  * importer_told() is how many times that has happened, with the power state that
  * the device was in the last time.
  */
+int __importer_create(const char *bdf, int dmabuf_fd);
 int importer_create(const char *bdf, int dmabuf_fd);
 int importer_told(int importer, int *power);
 
