@@ -569,6 +569,13 @@ in_vm()
 	exec 6>&-
 }
 
+# yielding COMMAND...: when nothing else needs the CPU
+yielding()
+{
+	renice -n 15 -p "$BASHPID" > /dev/null 2>&1 || :
+	"$@"
+}
+
 collect()
 {
 	local p f s i
@@ -770,14 +777,19 @@ main()
 	# What was checked of another base is that of the bases in front. The VMs, which
 	# have limits of time, go first.
 	CHECKED=
-	renice -n 10 -p "$BASHPID" > /dev/null || :
+	renice -n 5 -p "$BASHPID" > /dev/null || :
 	# When the sources of all bases are in the cache
-	in_background tap "the scripts themselves" tooling.log "$TOP/tests/tooling.sh"
+	in_background yielding tap "the scripts themselves" tooling.log "$TOP/tests/tooling.sh"
 	# At once, because much of a build of a few files runs on one CPU. Each locks the
 	# builds of its base.
 	exec 7>&-
 	for BASE in $(started); do
-		in_background finish_base
+		# What the first one has to do takes longest, and much of it one CPU
+		if is_first; then
+			in_background finish_base
+		else
+			in_background yielding finish_base
+		fi
 		CHECKED+=" $BASE"
 	done
 	collect
