@@ -17,7 +17,7 @@ $(foreach v,BASE BASES DEBUG_BASES THOROUGH LINUX BUILD CACHE JOBS V FORCE DEBUG
 help:
 	@echo 'make run       build, boot, and reach the BARs of emulated devices: 9 minutes'
 	@echo '               from nothing, 20 seconds when built; DEBUG=yes for lockdep, KASAN'
-	@echo 'make check     test all bases, which share what takes long: 45 minutes from nothing;'
+	@echo 'make check     test all bases, which share what takes long: 50 minutes from nothing;'
 	@echo '               THOROUGH=yes tests all on each of them'
 	@echo 'make soak      what takes BARs out of reach, again and again [MINUTES=60]'
 	@echo 'make shell     the same VM with a prompt, devices bound'

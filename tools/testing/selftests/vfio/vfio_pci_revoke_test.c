@@ -2066,10 +2066,36 @@ static void *revoke_thread(void *arg)
 	return NULL;
 }
 
+static void *queued_off_thread(void *arg)
+{
+	struct drain *drain = arg;
+
+	__atomic_store_n(&drain->tid, gettid(), __ATOMIC_RELEASE);
+	return decode_off_thread(arg);
+}
+
+static void *queued_revoke_thread(void *arg)
+{
+	struct drain *drain = arg;
+
+	__atomic_store_n(&drain->tid, gettid(), __ATOMIC_RELEASE);
+	return revoke_thread(arg);
+}
+
+static bool thread_stays_blocked(struct drain *drain)
+{
+	time_t end = now() + LIMIT_SECONDS;
+
+	while (!__atomic_load_n(&drain->tid, __ATOMIC_ACQUIRE) && now() < end)
+		sched_yield();
+
+	return drain->tid && stays_blocked(drain->tid);
+}
+
 /* Section 8: while a revocation for good waits for importers, nobody else does. */
 TEST_F(revoke_drain, for_good)
 {
-	struct drain *drain = &self->drain;
+	struct drain *drain = &self->drain, again = *drain;
 	time_t end = now() + LIMIT_SECONDS;
 	void *vaddr = NULL, *other_map;
 	int other_fd;
@@ -2087,6 +2113,9 @@ TEST_F(revoke_drain, for_good)
 	}
 	ASSERT_EQ(MAP_FAILED, vaddr);
 	EXPECT_EQ(-EFAULT, try_read32(drain->buffer_map, &val));
+	/* But for who wants the same. */
+	ASSERT_EQ(0, pthread_create(&again.thread, NULL, queued_revoke_thread, &again));
+	EXPECT_TRUE(thread_stays_blocked(&again));
 
 	/* Nor while another one is revoked. */
 	EXPECT_EQ(0, try_read32(other_map, &val));
@@ -2097,10 +2126,12 @@ TEST_F(revoke_drain, for_good)
 	EXPECT_EQ(0, try_read32(vaddr, &val));
 	ASSERT_EQ(0, munmap(vaddr, page_size));
 	vfio_pci_bar_read32(drain->device, drain->bar, 0);
-	EXPECT_EQ(-EBADFD, __vfio_pci_dma_buf_revoke(drain->device, drain->fd));
 
+	EXPECT_FALSE(is_done(&again));
 	drain_join(_metadata, drain);
 	EXPECT_EQ(0, drain->ret);
+	ASSERT_EQ(0, pthread_join(again.thread, NULL));
+	EXPECT_EQ(-EBADFD, again.ret);
 	EXPECT_EQ(0, try_read32(drain->device_map, &val));
 	ASSERT_EQ(0, munmap(other_map, page_size));
 	ASSERT_EQ(0, close(other_fd));
@@ -2144,66 +2175,69 @@ TEST_F(revoke_drain, for_good_and_off)
 	EXPECT_EQ(0, try_read32(drain->device_map, &val));
 }
 
-static void *queued_off_thread(void *arg)
+/*
+ * A futex in a mapping that has no page: one that nobody waits at, to which the
+ * kernel is to add 0. In a process that has not got @hold, because what hangs
+ * cannot be killed.
+ */
+static pid_t futex_start(void *map, int hold)
 {
-	struct drain *drain = arg;
+	u32 futex = 0, *word = map + page_size - sizeof(*word);
+	pid_t pid = fork();
+	int ret;
 
-	__atomic_store_n(&drain->tid, gettid(), __ATOMIC_RELEASE);
-	return decode_off_thread(arg);
+	VFIO_ASSERT_GE(pid, 0);
+	if (pid)
+		return pid;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	close(hold);
+	ret = syscall(SYS_futex, &futex, FUTEX_WAKE_OP | FUTEX_PRIVATE_FLAG, 1, 1,
+		      word, FUTEX_OP(FUTEX_OP_ADD, 0, FUTEX_OP_CMP_EQ, 0));
+	_exit(ret == -1 && errno == EFAULT ? 0 : 1);
 }
 
-static bool thread_stays_blocked(struct drain *drain)
+/* It does not wait for what is held, which is let go. */
+static void expect_no_wait(struct __test_metadata *_metadata, pid_t pid, int hold)
 {
 	time_t end = now() + LIMIT_SECONDS;
+	int status;
 
-	while (!__atomic_load_n(&drain->tid, __ATOMIC_ACQUIRE) && now() < end)
+	while (!is_dead(pid) && now() < end)
 		sched_yield();
+	EXPECT_TRUE(is_dead(pid));
 
-	return drain->tid && stays_blocked(drain->tid);
+	ASSERT_EQ(0, close(hold));
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
 }
 
-/*
- * 6.7: a fault that nothing can interrupt does not wait for long. It comes from a
- * futex that the kernel writes to; one that nobody waits at, and by 0.
- */
+/* 6.7: a fault that cannot be killed does not wait for long. */
 TEST_F(revoke_drain, futex)
 {
 	struct drain *drain = &self->drain;
-	u32 futex = 0, *map, val;
-	int hold, status, ret;
-	time_t end;
-	pid_t pid;
+	void *map;
+	u32 val;
+	int hold;
 
 	drain_let_go(drain);
+	map = vfio_pci_bar_mmap(drain->device, drain->bar, 0, page_size);
 	hold = memory_lock_hold(device_bdfs[0]);
 	ASSERT_LE(0, hold);
 	ASSERT_EQ(0, pthread_create(&drain->thread, NULL, queued_off_thread, drain));
 	EXPECT_TRUE(thread_stays_blocked(drain));
-
-	/* One that hangs cannot be killed, so that is to be undone. */
-	pid = fork();
-	ASSERT_LE(0, pid);
-	if (!pid) {
-		close(hold);
-		map = vfio_pci_bar_mmap(drain->device, drain->bar, 0, page_size);
-		ret = syscall(SYS_futex, &futex, FUTEX_WAKE_OP | FUTEX_PRIVATE_FLAG,
-			      1, 1, map + page_size / sizeof(*map) - 1,
-			      FUTEX_OP(FUTEX_OP_ADD, 0, FUTEX_OP_CMP_EQ, 0));
-		_exit(ret == -1 && errno == EFAULT ? 0 : 1);
-	}
-	end = now() + LIMIT_SECONDS;
-	while (!is_dead(pid) && now() < end)
-		sched_yield();
-	EXPECT_TRUE(is_dead(pid));
-	EXPECT_FALSE(is_done(drain));
-
-	ASSERT_EQ(0, close(hold));
+	expect_no_wait(_metadata, futex_start(map, hold), hold);
 	ASSERT_EQ(0, pthread_join(drain->thread, NULL));
-	ASSERT_EQ(pid, waitpid(pid, &status, 0));
-	EXPECT_EQ(0, status);
-
+	ASSERT_EQ(0, munmap(map, page_size));
 	vfio_pci_decode_set(drain->device, true);
 	EXPECT_EQ(0, try_read32(drain->device_map, &val));
+
+	map = vfio_pci_dma_buf_mmap(drain->fd, 0, page_size);
+	hold = reservation_hold(drain->fd);
+	ASSERT_LE(0, hold);
+	expect_no_wait(_metadata, futex_start(map, hold), hold);
+	EXPECT_EQ(0, try_read32(map, &val));
+	ASSERT_EQ(0, munmap(map, page_size));
 }
 
 /* 6.7: nor does the reservation lock keep a fault, or mmap(), for ever. */
@@ -2320,7 +2354,7 @@ TEST_F(revoke_fence, killed)
 }
 
 /* 6.7: and it is told at once. The page is there until the faults can know. */
-TEST_F(revoke_fence, fault)
+TEST_F(revoke_fence, refused)
 {
 	struct drain *drain = &self->drain;
 	time_t end = now() + LIMIT_SECONDS;
@@ -2658,6 +2692,28 @@ TEST_F(revoke_set, error_not_fatal_reset)
 		expect_restored(_metadata, &self->view[0][way]);
 }
 
+/* It is not noticed while the device is in low power, and not forgotten. */
+TEST_F(revoke_set, error_not_fatal_low_power)
+{
+	int way;
+
+	if (access("/sys/bus/pci/drivers/vfio_selftest", F_OK))
+		SKIP(return, "The module vfio_selftest is not loaded\n");
+
+	view_unuse(&self->view[1][DEVICE_FD]);
+	ASSERT_EQ(0, __vfio_pci_low_power_enter(self->device[0], -1));
+	if (!error_with_mate(_metadata, &self->device[1], "vfio_selftest", false)) {
+		__vfio_pci_low_power_exit(self->device[0]);
+		return;
+	}
+	ASSERT_EQ(0, __vfio_pci_low_power_exit(self->device[0]));
+	for (way = DEVICE_FD; way <= IMPORTER; way++)
+		expect_revoked_soon(_metadata, &self->view[0][way]);
+	vfio_pci_decode_set(self->device[0], true);
+	for (way = DEVICE_FD; way <= IMPORTER; way++)
+		expect_restored(_metadata, &self->view[0][way]);
+}
+
 /*
  * A VF has no memory enable bit, it always decodes. The one that vfio-pci makes up
  * for it takes nothing from anybody.
@@ -2865,7 +2921,7 @@ TEST_F(revoke_power, hot_reset)
 	try_power(_metadata, self->device, self->importer, do_hot_reset);
 }
 
-TEST_F(revoke_power, sysfs_reset)
+TEST_F(revoke_power, outside_reset)
 {
 	int ret = __sysfs_reset(device_bdfs[0]);
 
