@@ -1642,6 +1642,7 @@ static void *decode_off_thread(void *arg)
 {
 	struct drain *drain = arg;
 
+	__atomic_store_n(&drain->tid, gettid(), __ATOMIC_RELEASE);
 	vfio_pci_decode_set(drain->device, false);
 	__atomic_store_n(&drain->done, true, __ATOMIC_RELEASE);
 
@@ -2060,26 +2061,11 @@ static void *revoke_thread(void *arg)
 {
 	struct drain *drain = arg;
 
+	__atomic_store_n(&drain->tid, gettid(), __ATOMIC_RELEASE);
 	drain->ret = __vfio_pci_dma_buf_revoke(drain->device, drain->fd);
 	__atomic_store_n(&drain->done, true, __ATOMIC_RELEASE);
 
 	return NULL;
-}
-
-static void *queued_off_thread(void *arg)
-{
-	struct drain *drain = arg;
-
-	__atomic_store_n(&drain->tid, gettid(), __ATOMIC_RELEASE);
-	return decode_off_thread(arg);
-}
-
-static void *queued_revoke_thread(void *arg)
-{
-	struct drain *drain = arg;
-
-	__atomic_store_n(&drain->tid, gettid(), __ATOMIC_RELEASE);
-	return revoke_thread(arg);
 }
 
 static bool thread_stays_blocked(struct drain *drain)
@@ -2114,7 +2100,7 @@ TEST_F(revoke_drain, for_good)
 	ASSERT_EQ(MAP_FAILED, vaddr);
 	EXPECT_EQ(-EFAULT, try_read32(drain->buffer_map, &val));
 	/* But for who wants the same. */
-	ASSERT_EQ(0, pthread_create(&again.thread, NULL, queued_revoke_thread, &again));
+	ASSERT_EQ(0, pthread_create(&again.thread, NULL, revoke_thread, &again));
 	EXPECT_TRUE(thread_stays_blocked(&again));
 
 	/* Nor while another one is revoked. */
@@ -2224,7 +2210,7 @@ TEST_F(revoke_drain, futex)
 	map = vfio_pci_bar_mmap(drain->device, drain->bar, 0, page_size);
 	hold = memory_lock_hold(device_bdfs[0]);
 	ASSERT_LE(0, hold);
-	ASSERT_EQ(0, pthread_create(&drain->thread, NULL, queued_off_thread, drain));
+	ASSERT_EQ(0, pthread_create(&drain->thread, NULL, decode_off_thread, drain));
 	EXPECT_TRUE(thread_stays_blocked(drain));
 	expect_no_wait(_metadata, futex_start(map, hold), hold);
 	ASSERT_EQ(0, pthread_join(drain->thread, NULL));

@@ -64,6 +64,40 @@ MODULE_IMPORT_NS("DMA_BUF");
 
 static struct dentry *vfio_selftest_dir;
 
+/* Read @text and an fd of a file, whose reference goes here. Once. */
+static ssize_t read_fd(char __user *buf, size_t count, loff_t *ppos,
+		       const char *text, struct file *file)
+{
+	char line[32];
+	ssize_t ret = 0;
+	int fd, len;
+
+	if (*ppos)
+		goto err_file;
+
+	fd = get_unused_fd_flags(O_CLOEXEC);
+	if (fd < 0) {
+		ret = fd;
+		goto err_file;
+	}
+
+	len = scnprintf(line, sizeof(line), "%s%d\n", text, fd);
+	ret = simple_read_from_buffer(buf, count, ppos, line, len);
+	if (ret != len) {
+		ret = ret < 0 ? ret : -EINVAL;
+		goto err_fd;
+	}
+
+	fd_install(fd, file);
+	return ret;
+
+err_fd:
+	put_unused_fd(fd);
+err_file:
+	fput(file);
+	return ret;
+}
+
 /* pfnmap */
 
 struct pfnmap_answer {
@@ -206,27 +240,13 @@ static ssize_t vma_read(struct file *file, char __user *buf, size_t count,
 			loff_t *ppos)
 {
 	struct vma_answer *answer = file->private_data;
-	char text[32];
-	ssize_t ret;
-	int fd, len;
 
-	if (!answer->file || *ppos)
+	if (!answer->file)
 		return -EINVAL;
 
-	fd = get_unused_fd_flags(O_CLOEXEC);
-	if (fd < 0)
-		return fd;
-
-	len = scnprintf(text, sizeof(text), "uncached %d fd %d\n",
-			answer->uncached, fd);
-	ret = simple_read_from_buffer(buf, count, ppos, text, len);
-	if (ret != len) {
-		put_unused_fd(fd);
-		return ret < 0 ? ret : -EINVAL;
-	}
-
-	fd_install(fd, get_file(answer->file));
-	return ret;
+	return read_fd(buf, count, ppos,
+		       answer->uncached ? "uncached 1 fd " : "uncached 0 fd ",
+		       get_file(answer->file));
 }
 
 static const struct file_operations vma_fops = {
@@ -303,39 +323,12 @@ static ssize_t fence_read(struct file *file, char __user *buf, size_t count,
 			  loff_t *ppos)
 {
 	struct test_fence *test = file->private_data;
-	struct sync_file *sync_file;
-	char text[16];
-	ssize_t ret;
-	int fd, len;
+	struct sync_file *sync_file = sync_file_create(test->fence);
 
-	if (*ppos)
-		return 0;
+	if (!sync_file)
+		return -ENOMEM;
 
-	fd = get_unused_fd_flags(O_CLOEXEC);
-	if (fd < 0)
-		return fd;
-
-	sync_file = sync_file_create(test->fence);
-	if (!sync_file) {
-		ret = -ENOMEM;
-		goto err_fd;
-	}
-
-	len = scnprintf(text, sizeof(text), "%d\n", fd);
-	ret = simple_read_from_buffer(buf, count, ppos, text, len);
-	if (ret != len) {
-		ret = ret < 0 ? ret : -EINVAL;
-		goto err_file;
-	}
-
-	fd_install(fd, sync_file->file);
-	return ret;
-
-err_file:
-	fput(sync_file->file);
-err_fd:
-	put_unused_fd(fd);
-	return ret;
+	return read_fd(buf, count, ppos, "", sync_file->file);
 }
 
 static const struct file_operations fence_fops = {
