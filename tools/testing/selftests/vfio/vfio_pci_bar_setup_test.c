@@ -191,19 +191,6 @@ static struct vfio_pci_device *device_open(void)
 	return device;
 }
 
-static int ioeventfd(struct vfio_pci_device *device, u64 offset, u64 data, int fd)
-{
-	struct vfio_device_ioeventfd ioeventfd = {
-		.argsz = sizeof(ioeventfd),
-		.flags = VFIO_DEVICE_IOEVENTFD_32,
-		.offset = offset,
-		.data = data,
-		.fd = fd,
-	};
-
-	return ioctl(device->fd, VFIO_DEVICE_IOEVENTFD, &ioeventfd) ? -errno : 0;
-}
-
 /* Add an ioeventfd that has @data, and remove it again. */
 static int ioeventfd_at(struct vfio_pci_device *device, u64 offset, u64 data)
 {
@@ -211,9 +198,9 @@ static int ioeventfd_at(struct vfio_pci_device *device, u64 offset, u64 data)
 
 	fd = eventfd(0, EFD_CLOEXEC);
 	VFIO_ASSERT_GE(fd, 0);
-	ret = ioeventfd(device, offset, data, fd);
+	ret = __vfio_pci_ioeventfd(device, offset, data, fd);
 	if (!ret)
-		VFIO_ASSERT_EQ(ioeventfd(device, offset, data, -1), 0);
+		VFIO_ASSERT_EQ(__vfio_pci_ioeventfd(device, offset, data, -1), 0);
 	close(fd);
 
 	return ret;

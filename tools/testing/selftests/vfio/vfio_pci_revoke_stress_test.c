@@ -313,7 +313,8 @@ FIXTURE_TEARDOWN(stress)
  */
 typedef int event_t(struct stress *stress);
 
-#define MAX_EVENTS 10
+#define MAX_EVENTS 12
+#define NR_TURNS 4		/* before who had none has one, at once */
 
 static bool never_refused(void)
 {
@@ -491,14 +492,13 @@ TEST_F(stress, bus_reset)
 }
 
 /* Nobody waits for the recovery here, and what it leaves has decoding off. */
-static int error(struct stress *stress)
+static int recover(struct stress *stress, int limit_ms)
 {
 	int uevents = uevent_open(), ret;
 
 	ret = __port_error_inject(device_bdf, true);
 	if (!ret && !uevent_get(uevents, device_bdf,
-				"ERROR_EVENT=SUCCESSFUL_RECOVERY",
-				LIMIT_SECONDS * 1000))
+				"ERROR_EVENT=SUCCESSFUL_RECOVERY", limit_ms))
 		ret = -ETIMEDOUT;
 	close(uevents);
 	if (!ret)
@@ -507,13 +507,31 @@ static int error(struct stress *stress)
 	return ret;
 }
 
+static int error(struct stress *stress)
+{
+	return recover(stress, LIMIT_SECONDS * 1000);
+}
+
+/* -EAGAIN if a reset of the bus has cleared the error before the kernel saw it. */
+static int error_if_seen(struct stress *stress)
+{
+	int ret = recover(stress, 500);
+
+	return ret == -ETIMEDOUT ? -EAGAIN : ret;
+}
+
+/* @ret of error(): what the port, or the kernel, cannot do */
+static bool has_no_errors(int ret)
+{
+	return ret == -EOPNOTSUPP || ret == -ENODEV || ret == -EPROTONOSUPPORT;
+}
+
 TEST_F(stress, error)
 {
 	struct stress *stress = &self->stress;
 	int ret = error(stress);
 
-	/* What the port, or the kernel, cannot do: see __port_error_inject(). */
-	if (ret == -EOPNOTSUPP || ret == -ENODEV || ret == -EPROTONOSUPPORT)
+	if (has_no_errors(ret))
 		SKIP(return, "No error of a port above %s: %s\n", device_bdf,
 		     strerror(-ret));
 
@@ -569,17 +587,23 @@ TEST_F(stress, low_power)
 	run_refuse(_metadata, stress, low_power);
 }
 
-/* Whether or not it got as far as going to sleep. */
+/* -EAGAIN if it was woken before it slept: a thread exports, which does that. */
 static int low_power_wakeup(struct stress *stress)
 {
-	int fd = eventfd(0, EFD_CLOEXEC), ret;
+	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), ret;
+	long long end = now_ms() + 100;
+	eventfd_t count = 0;
 
 	VFIO_ASSERT_GE(fd, 0);
 	ret = __vfio_pci_low_power_enter(stress->device, fd);
 	if (!ret) {
+		while (!sysfs_is_suspended(device_bdf) && now_ms() < end)
+			sched_yield();
 		vfio_pci_config_readw(stress->device, PCI_VENDOR_ID);
 		ret = __vfio_pci_low_power_exit(stress->device);
 	}
+	if (!ret && eventfd_read(fd, &count))
+		ret = -EAGAIN;
 	close(fd);
 
 	return ret;
@@ -646,6 +670,23 @@ TEST_F(stress, mixed)
 	run_events(_metadata, stress, events, nr, true);
 }
 
+/* With an importer, which has to let go. -EAGAIN if nothing can be imported now. */
+static int revoke_imported(struct stress *stress)
+{
+	iova_t iova = IOVA + SZ_2M;
+	int fd, ret;
+
+	fd = vfio_pci_dma_buf_export(stress->device, stress->bar, 0, page_size);
+	ret = __iommu_map_dma_buf(stress->iommu, fd, page_size, iova);
+	if (!ret) {
+		vfio_pci_dma_buf_revoke(stress->device, fd);
+		VFIO_ASSERT_EQ(__iommu_unmap_dma_buf(stress->iommu, iova, page_size), 0);
+	}
+	close(fd);
+
+	return ret == -ENODEV ? -EAGAIN : ret;
+}
+
 static int set_irqs(struct vfio_pci_device *device, int index, u32 data, int fd)
 {
 	struct {
@@ -681,8 +722,10 @@ static int irqs(struct stress *stress)
 	return set_irqs(device, index, VFIO_IRQ_SET_DATA_NONE, -1);
 }
 
+struct event_loops;
+
 struct event_loop {
-	struct stress *stress;
+	struct event_loops *loops;
 	event_t *event;
 	pthread_t thread;
 	/* As long as anybody else does anything with the device */
@@ -691,13 +734,35 @@ struct event_loop {
 	int ret;
 };
 
+struct event_loops {
+	struct stress *stress;
+	struct event_loop loop[MAX_EVENTS];
+	int nr;
+};
+
+static int nr_never_done(struct event_loops *loops)
+{
+	struct event_loop *loop;
+	int never = 0;
+
+	for (loop = loops->loop; loop < loops->loop + loops->nr; loop++)
+		never += !loop->refused && !__atomic_load_n(&loop->done, __ATOMIC_RELAXED);
+
+	return never;
+}
+
 static void *event_loop(void *arg)
 {
 	struct event_loop *loop = arg;
 	int ret;
 
 	while (!stopped()) {
-		ret = loop->event(loop->stress);
+		/* Nobody is given a turn by the kernel: some would take it again and again. */
+		if (loop->done >= NR_TURNS && nr_never_done(loop->loops)) {
+			sched_yield();
+			continue;
+		}
+		ret = loop->event(loop->loops->stress);
 		/* Somebody else resets it. */
 		if (ret == -EAGAIN || ret == -EBUSY) {
 			sched_yield();
@@ -713,15 +778,13 @@ static void *event_loop(void *arg)
 	return NULL;
 }
 
-static int nr_never_done(struct event_loop *loops, int nr)
+static void add_loop(struct event_loops *loops, event_t *event, bool refused)
 {
-	int i, never = 0;
-
-	for (i = 0; i < nr; i++)
-		never += !loops[i].refused &&
-			 !__atomic_load_n(&loops[i].done, __ATOMIC_RELAXED);
-
-	return never;
+	loops->loop[loops->nr++] = (struct event_loop){
+		.loops = loops,
+		.event = event,
+		.refused = refused,
+	};
 }
 
 /*
@@ -732,48 +795,56 @@ static int nr_never_done(struct event_loop *loops, int nr)
 TEST_F_TIMEOUT(stress, at_once, 4 * LIMIT_SECONDS + 20)
 {
 	struct stress *stress = &self->stress;
-	struct event_loop loops[MAX_EVENTS] = {};
+	struct event_loops loops = { .stress = stress };
+	struct event_loop *loop;
 	long long end, limit;
-	int i, nr = 0;
+	int i;
 
-	loops[nr++].event = decode;
-	loops[nr++].event = low_power;
+	add_loop(&loops, decode, false);
+	add_loop(&loops, low_power, false);
 	if (can_d3hot(stress))
-		loops[nr++].event = d3hot;
+		add_loop(&loops, d3hot, false);
 	if (can_reset(stress)) {
 		/* The one waits for the device lock, the other tries it. */
-		loops[nr++] = (struct event_loop){ .event = device_reset, .refused = true };
-		loops[nr++].event = sysfs_reset;
+		add_loop(&loops, device_reset, true);
+		add_loop(&loops, sysfs_reset, false);
 	}
 	if (have_bus_reset)
-		loops[nr++].event = bus_reset;
+		add_loop(&loops, bus_reset, false);
 	if (have_hot_reset)
-		loops[nr++] = (struct event_loop){ .event = hot_reset, .refused = true };
+		add_loop(&loops, hot_reset, true);
 	if (stress->device->msix_info.count || stress->device->msi_info.count)
-		loops[nr++].event = irqs;
+		add_loop(&loops, irqs, false);
+	if (__vfio_pci_flr(stress->device) != -ENODEV)
+		add_loop(&loops, flr, false);
+	add_loop(&loops, revoke_buffer, false);
+	add_loop(&loops, revoke_imported, false);
+	if (!has_no_errors(error(stress)))
+		add_loop(&loops, error_if_seen, true);
 
 	start_threads(stress);
-	for (i = 0; i < nr; i++) {
-		loops[i].stress = stress;
-		ASSERT_EQ(0, pthread_create(&loops[i].thread, NULL, event_loop, &loops[i]));
+	for (i = 0; i < loops.nr; i++) {
+		loop = &loops.loop[i];
+		ASSERT_EQ(0, pthread_create(&loop->thread, NULL, event_loop, loop));
 	}
 
 	end = now_ms() + ROUND_MS;
 	/* Whoever gets the device has it for a whole reset. */
 	limit = now_ms() + 4 * LIMIT_SECONDS * 1000;
-	while (now_ms() < end || (nr_never_done(loops, nr) && now_ms() < limit))
+	while (now_ms() < end || (nr_never_done(&loops) && now_ms() < limit))
 		usleep(10000);
 	stop(stress);
 	join_threads(stress);
-	for (i = 0; i < nr; i++) {
-		ASSERT_EQ(0, pthread_join(loops[i].thread, NULL));
-		EXPECT_EQ(0, loops[i].ret) {
-			TH_LOG("event %d of %d: %s", i, nr, strerror(-loops[i].ret));
+	for (i = 0; i < loops.nr; i++) {
+		loop = &loops.loop[i];
+		ASSERT_EQ(0, pthread_join(loop->thread, NULL));
+		EXPECT_EQ(0, loop->ret) {
+			TH_LOG("event %d of %d: %s", i, loops.nr, strerror(-loop->ret));
 		}
-		EXPECT_TRUE(loops[i].done || loops[i].refused) {
-			TH_LOG("event %d of %d never succeeded", i, nr);
+		EXPECT_TRUE(loop->done || loop->refused) {
+			TH_LOG("event %d of %d never succeeded", i, loops.nr);
 		}
-		TH_LOG("event %d of %d: %d times", i, nr, loops[i].done);
+		TH_LOG("event %d of %d: %d times", i, loops.nr, loop->done);
 	}
 	EXPECT_EQ(0, shared->wrong);
 	if (can_reset(stress))

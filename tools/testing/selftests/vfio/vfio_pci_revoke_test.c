@@ -639,29 +639,11 @@ TEST_F(revoke, low_power_reset)
 		SKIP(return, "%s cannot be reset\n", device_bdfs[0]);
 }
 
-static bool is_suspended(const char *bdf)
-{
-	char path[PATH_MAX], status[32];
-	int fd, len;
-
-	snprintf_assert(path, sizeof(path),
-			"/sys/bus/pci/devices/%s/power/runtime_status", bdf);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return false;
-	len = read(fd, status, sizeof(status) - 1);
-	close(fd);
-	status[len < 0 ? 0 : len] = '\0';
-
-	return !strcmp(status, "suspended\n");
-}
-
-/* Nothing tells when the device has gone to sleep. */
 static bool wait_suspended(const char *bdf)
 {
 	time_t end = now() + LIMIT_SECONDS;
 
-	while (!is_suspended(bdf)) {
+	while (!sysfs_is_suspended(bdf)) {
 		if (now() >= end)
 			return false;
 		sched_yield();
@@ -758,7 +740,7 @@ TEST_F(revoke, low_power_wakeup_held)
 	if (!held)
 		ASSERT_EQ(0, pthread_join(thread, &ret));
 	EXPECT_EQ(1, poll(&pollfd, 1, LIMIT_SECONDS * 1000));
-	EXPECT_FALSE(is_suspended(device_bdfs[0]));
+	EXPECT_FALSE(sysfs_is_suspended(device_bdfs[0]));
 	EXPECT_EQ(0, __sysfs_write(device_bdfs[0], "power/control", "auto"));
 	expect_restored(_metadata, &self->view);
 	ASSERT_EQ(0, close(eventfd_fd));
@@ -1257,6 +1239,142 @@ TEST_F(revoke_all, bars_reset)
 	expect_bars_fault(_metadata, &bars);
 	ASSERT_EQ(0, reset(&view));
 	expect_bars_fault(_metadata, &bars);
+}
+
+#define IOEVENTFD_VAL 0x10e0e4fd
+#define NR_PACED_RESETS 10
+
+/* An eventfd that has the kernel write IOEVENTFD_VAL to the start of @bar. */
+static int ioeventfd_open(struct __test_metadata *_metadata,
+			  struct vfio_pci_device *device, int bar)
+{
+	int fd = eventfd(0, EFD_CLOEXEC);
+
+	VFIO_ASSERT_GE(fd, 0);
+	EXPECT_EQ(0, __vfio_pci_ioeventfd(device, vfio_pci_bar_pos(device, bar, 0),
+					  IOEVENTFD_VAL, fd));
+
+	return fd;
+}
+
+struct paced_resets {
+	struct vfio_pci_device *device;
+	int rounds;		/* of accesses */
+	int ret;
+	bool over;
+};
+
+/* Not without an access in between: nothing says whose turn it is. */
+static void *paced_resets_thread(void *arg)
+{
+	struct paced_resets *resets = arg;
+	int i, rounds;
+
+	for (i = 0; i < NR_PACED_RESETS && !resets->ret; i++) {
+		rounds = __atomic_load_n(&resets->rounds, __ATOMIC_ACQUIRE);
+		resets->ret = __vfio_pci_reset(resets->device);
+		while (__atomic_load_n(&resets->rounds, __ATOMIC_ACQUIRE) == rounds)
+			sched_yield();
+	}
+	__atomic_store_n(&resets->over, true, __ATOMIC_RELEASE);
+
+	return NULL;
+}
+
+/* Who needs no mapping waits for the end of a reset, and never notices it. */
+TEST_F(revoke_all, accesses_reset)
+{
+	struct paced_resets resets = { .device = self->device };
+	int bar = vfio_pci_bar_find(self->device, page_size, true), fd, i = 0;
+	pthread_t thread;
+	time_t end;
+	u32 val;
+
+	if (bar < 0 || __vfio_pci_reset(self->device))
+		SKIP(return, "%s has no BAR of memory or no reset\n", device_bdfs[0]);
+
+	fd = ioeventfd_open(_metadata, self->device, bar);
+	ASSERT_EQ(0, pthread_create(&thread, NULL, paced_resets_thread, &resets));
+	do {
+		vfio_pci_bar_write32(self->device, bar, 0, i);
+		ASSERT_EQ(i, vfio_pci_bar_read32(self->device, bar, 0));
+
+		/* If it has to wait, a work item does. */
+		ASSERT_EQ(0, eventfd_write(fd, 1));
+		end = now() + LIMIT_SECONDS;
+		do {
+			val = vfio_pci_bar_read32(self->device, bar, 0);
+		} while (val == i && now() < end);
+		ASSERT_EQ(IOEVENTFD_VAL, val);
+		__atomic_store_n(&resets.rounds, ++i, __ATOMIC_RELEASE);
+	} while (!__atomic_load_n(&resets.over, __ATOMIC_ACQUIRE));
+
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+	EXPECT_EQ(0, resets.ret);
+	TH_LOG("%d times", i);
+	ASSERT_EQ(0, close(fd));
+}
+
+static int decode_off(struct vfio_pci_device *device)
+{
+	return __vfio_pci_decode_set(device, false);
+}
+
+static int decode_on(struct vfio_pci_device *device)
+{
+	return __vfio_pci_decode_set(device, true);
+}
+
+static int d3hot(struct vfio_pci_device *device)
+{
+	return __vfio_pci_power_state_set(device, 3);
+}
+
+static int d0(struct vfio_pci_device *device)
+{
+	return __vfio_pci_power_state_set(device, 0);
+}
+
+static int low_power(struct vfio_pci_device *device)
+{
+	return __vfio_pci_low_power_enter(device, -1) ?:
+	       (wait_suspended(device->bdf) ? 0 : -ETIMEDOUT);
+}
+
+/* What is signalled while the BAR is out of reach does not get there later. */
+TEST_F(revoke_all, ioeventfd)
+{
+	const struct {
+		int (*out)(struct vfio_pci_device *device);
+		int (*back)(struct vfio_pci_device *device);
+	} events[] = {
+		{ decode_off, decode_on },
+		{ d3hot, d0 },
+		{ low_power, __vfio_pci_low_power_exit },
+	};
+	int bar = vfio_pci_bar_find(self->device, page_size, true), fd, i;
+
+	if (bar < 0)
+		SKIP(return, "%s has no BAR of memory\n", device_bdfs[0]);
+
+	fd = ioeventfd_open(_metadata, self->device, bar);
+	for (i = 0; i < ARRAY_SIZE(events); i++) {
+		/* Asleep it would be in D0. */
+		if (events[i].out != decode_off &&
+		    !vfio_pci_cap_find(self->device, PCI_CAP_ID_PM))
+			continue;
+
+		vfio_pci_bar_write32(self->device, bar, 0, 0);
+		ASSERT_EQ(0, events[i].out(self->device));
+		ASSERT_EQ(0, eventfd_write(fd, 1));
+		ASSERT_EQ(0, events[i].back(self->device));
+		EXPECT_EQ(0, vfio_pci_bar_read32(self->device, bar, 0));
+
+		/* Nobody else has the device: at once. */
+		ASSERT_EQ(0, eventfd_write(fd, 1));
+		EXPECT_EQ(IOEVENTFD_VAL, vfio_pci_bar_read32(self->device, bar, 0));
+	}
+	ASSERT_EQ(0, close(fd));
 }
 
 /*

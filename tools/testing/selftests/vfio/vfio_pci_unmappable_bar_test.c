@@ -221,31 +221,27 @@ TEST_F(unmappable_bar, mmap)
 TEST_F(unmappable_bar, access)
 {
 	struct vfio_region_info *info = &self->device->bars[self->bar].info;
-	struct vfio_device_ioeventfd ioeventfd = {
-		.argsz = sizeof(ioeventfd),
-		.flags = VFIO_DEVICE_IOEVENTFD_32,
-		.offset = info->offset + info->size - sizeof(u32),
-	};
-	int fd = self->device->fd;
+	u64 pos = info->offset + info->size - sizeof(u32);
+	int fd = self->device->fd, eventfd_fd;
 	u32 val;
 
-	ioeventfd.fd = eventfd(0, EFD_CLOEXEC);
-	ASSERT_LE(0, ioeventfd.fd);
+	eventfd_fd = eventfd(0, EFD_CLOEXEC);
+	ASSERT_LE(0, eventfd_fd);
 
 	if (!variant->non_mappable) {
 		EXPECT_LT(self->nr_requested, nr_requested());
-		EXPECT_EQ(sizeof(val), pread(fd, &val, sizeof(val), ioeventfd.offset));
-		EXPECT_EQ(0, ioctl(fd, VFIO_DEVICE_IOEVENTFD, &ioeventfd));
+		EXPECT_EQ(sizeof(val), pread(fd, &val, sizeof(val), pos));
+		EXPECT_EQ(0, __vfio_pci_ioeventfd(self->device, pos, 0, eventfd_fd));
 	} else {
 		EXPECT_EQ(self->nr_requested, nr_requested());
-		EXPECT_EQ(-1, pread(fd, &val, sizeof(val), ioeventfd.offset));
+		EXPECT_EQ(-1, pread(fd, &val, sizeof(val), pos));
 		EXPECT_EQ(ENODEV, errno);
-		EXPECT_EQ(-1, pwrite(fd, &val, sizeof(val), ioeventfd.offset));
+		EXPECT_EQ(-1, pwrite(fd, &val, sizeof(val), pos));
 		EXPECT_EQ(ENODEV, errno);
-		EXPECT_EQ(-1, ioctl(fd, VFIO_DEVICE_IOEVENTFD, &ioeventfd));
-		EXPECT_EQ(ENODEV, errno);
+		EXPECT_EQ(-ENODEV, __vfio_pci_ioeventfd(self->device, pos, 0,
+							eventfd_fd));
 	}
-	EXPECT_EQ(0, close(ioeventfd.fd));
+	EXPECT_EQ(0, close(eventfd_fd));
 }
 
 TEST_F(unmappable_bar, export)

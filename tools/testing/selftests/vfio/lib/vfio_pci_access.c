@@ -125,6 +125,23 @@ int __vfio_pci_low_power_exit(struct vfio_pci_device *device)
 				     NULL, 0);
 }
 
+bool sysfs_is_suspended(const char *bdf)
+{
+	char path[PATH_MAX], status[32];
+	int fd, len;
+
+	snprintf_assert(path, sizeof(path),
+			"/sys/bus/pci/devices/%s/power/runtime_status", bdf);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	len = read(fd, status, sizeof(status) - 1);
+	close(fd);
+	status[len < 0 ? 0 : len] = '\0';
+
+	return !strcmp(status, "suspended\n");
+}
+
 int __vfio_pci_reset(struct vfio_pci_device *device)
 {
 	return ioctl(device->fd, VFIO_DEVICE_RESET) ? -errno : 0;
@@ -312,6 +329,19 @@ int vfio_pci_bar_find(struct vfio_pci_device *device, u64 size, bool ram)
 	}
 
 	return -1;
+}
+
+int __vfio_pci_ioeventfd(struct vfio_pci_device *device, u64 pos, u64 val, int fd)
+{
+	struct vfio_device_ioeventfd ioeventfd = {
+		.argsz = sizeof(ioeventfd),
+		.flags = VFIO_DEVICE_IOEVENTFD_32,
+		.offset = pos,
+		.data = val,
+		.fd = fd,
+	};
+
+	return ioctl(device->fd, VFIO_DEVICE_IOEVENTFD, &ioeventfd) ? -errno : 0;
 }
 
 void *__vfio_pci_bar_mmap(struct vfio_pci_device *device, u32 bar, u64 offset,

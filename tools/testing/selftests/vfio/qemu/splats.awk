@@ -3,12 +3,18 @@
 # Print what the kernel complained about, from the first line of a report to
 # the start of the next test.
 #
-# usage: EXPECT_SPLAT=regex awk -f splats.awk known-splats console.log
+# usage: EXPECT_SPLAT="regex [... regex]" awk -f splats.awk known-splats console.log
 # exit codes: 0 nothing, or only known reports; 1 other reports; 2 a report
-#   that matches EXPECT_SPLAT, and no other
+#   whose first line matches EXPECT_SPLAT, and a line that follows what is behind
+#   the dots, and no other
 
 BEGIN {
 	expect = ENVIRON["EXPECT_SPLAT"]
+	dots = index(expect, " ... ")
+	if (dots) {
+		within = substr(expect, dots + 5)
+		expect = substr(expect, 1, dots - 1)
+	}
 	# Nearly everything starts with one of the first two.
 	splat = "WARNING:|BUG:|UBSAN:|KCSAN:|Oops|Kernel panic|" \
 		"general protection fault|Unable to handle kernel|" \
@@ -82,8 +88,14 @@ $0 ~ splat || (!inside && !in_known && /Call Trace:/) {
 
 inside {
 	print "  " $0
+	if (expected && within != "" && $0 ~ within)
+		within = ""
 }
 
 END {
+	if (expected && within != "") {
+		print "no line of the report matches " within
+		bad = 1
+	}
 	exit bad ? 1 : expected ? 2 : 0
 }

@@ -34,6 +34,9 @@ int vfio_pci_power_state_get(struct vfio_pci_device *device);
 int __vfio_pci_low_power_enter(struct vfio_pci_device *device, int eventfd);
 int __vfio_pci_low_power_exit(struct vfio_pci_device *device);
 
+/* Is the device asleep? Nothing tells when it has gone to sleep. */
+bool sysfs_is_suspended(const char *bdf);
+
 /*
  * VFIO_DEVICE_RESET; FLR by config space, which is -ENODEV if the device has
  * none; the "reset" file in sysfs; that of the port above, for all below it.
@@ -83,6 +86,12 @@ static inline u64 vfio_pci_bar_pos(struct vfio_pci_device *device, u32 bar,
 u32 vfio_pci_bar_read32(struct vfio_pci_device *device, u32 bar, u64 offset);
 void vfio_pci_bar_write32(struct vfio_pci_device *device, u32 bar, u64 offset,
 			  u32 val);
+
+/*
+ * VFIO_DEVICE_IOEVENTFD: whenever the eventfd @fd is signalled the kernel writes
+ * @val, of 32 bits, to what vfio_pci_bar_pos() calls @pos. -1 for @fd ends that.
+ */
+int __vfio_pci_ioeventfd(struct vfio_pci_device *device, u64 pos, u64 val, int fd);
 
 /* mmap() of a part of a BAR at an address that the kernel chooses. */
 void *__vfio_pci_bar_mmap(struct vfio_pci_device *device, u32 bar, u64 offset,
