@@ -779,7 +779,7 @@ main()
 	CHECKED=
 	renice -n 5 -p "$BASHPID" > /dev/null || :
 	# When the sources of all bases are in the cache
-	in_background yielding tap "the scripts themselves" tooling.log "$TOP/tests/tooling.sh"
+	in_background tap "the scripts themselves" tooling.log "$TOP/tests/tooling.sh"
 	# At once, because much of a build of a few files runs on one CPU. Each locks the
 	# builds of its base.
 	exec 7>&-
