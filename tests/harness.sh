@@ -428,9 +428,14 @@ expect_splat()
 	EXPECT_SPLAT='sysrq triggered crash' works verdict crash
 	says '^the kernel reports, as it must, during crash_test:' \
 		'^1 passed, 0 failed, 0 skipped$'
-	EXPECT_SPLAT='sysrq triggered crash ... sysrq_handle_crash' works verdict crash
-	EXPECT_SPLAT='sysrq triggered crash ... reset_control' fails verdict crash
+	EXPECT_SPLAT='sysrq triggered crash ... sysrq_handle_crash ... vfs_write' works \
+		verdict crash
+	EXPECT_SPLAT='sysrq triggered crash ... vfs_write ... reset_control' fails \
+		verdict crash
 	says '^no line of the report matches reset_control' '^FAILED: kernel report'
+	# What the kernel says, but not within the report
+	EXPECT_SPLAT='sysrq triggered crash ... Linux version' fails verdict crash
+	says '^no line of the report matches Linux version'
 	EXPECT_SPLAT='BUG: KASAN' fails verdict crash
 	says '^the kernel reports, during crash_test:' '^FAILED: kernel report'
 	booted fail

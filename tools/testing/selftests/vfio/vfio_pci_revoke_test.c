@@ -13,6 +13,9 @@
  *   afterwards all of it works, and only then: the end of one event does not
  *     end another that is still going on.
  *
+ * read(), write() and ioeventfds, which need no mapping, wait for the end of a
+ * reset, and do not get through otherwise.
+ *
  * Events that the device lacks (resets, power states) are skipped. So are cases
  * on an importer alone if the IOMMU does not tell what it translates. With a
  * second device of the same set (on the same bus) as another argument, that one
@@ -1245,73 +1248,94 @@ TEST_F(revoke_all, bars_reset)
 #define NR_PACED_RESETS 10
 
 /* An eventfd that has the kernel write IOEVENTFD_VAL to the start of @bar. */
-static int ioeventfd_open(struct __test_metadata *_metadata,
-			  struct vfio_pci_device *device, int bar)
+static int ioeventfd_open(struct vfio_pci_device *device, int bar)
 {
 	int fd = eventfd(0, EFD_CLOEXEC);
 
 	VFIO_ASSERT_GE(fd, 0);
-	EXPECT_EQ(0, __vfio_pci_ioeventfd(device, vfio_pci_bar_pos(device, bar, 0),
-					  IOEVENTFD_VAL, fd));
+	VFIO_ASSERT_EQ(__vfio_pci_ioeventfd(device, vfio_pci_bar_pos(device, bar, 0),
+					    IOEVENTFD_VAL, fd), 0);
 
 	return fd;
 }
 
 struct paced_resets {
 	struct vfio_pci_device *device;
-	int rounds;		/* of accesses */
+	/* How many may begin, and have: the kernel gives nobody a turn. */
+	int allowed, begun;
 	int ret;
-	bool over;
 };
 
-/* Not without an access in between: nothing says whose turn it is. */
+static void wait_for_number(int *number, int wanted)
+{
+	while (__atomic_load_n(number, __ATOMIC_ACQUIRE) < wanted)
+		sched_yield();
+}
+
 static void *paced_resets_thread(void *arg)
 {
 	struct paced_resets *resets = arg;
-	int i, rounds;
+	int i;
 
-	for (i = 0; i < NR_PACED_RESETS && !resets->ret; i++) {
-		rounds = __atomic_load_n(&resets->rounds, __ATOMIC_ACQUIRE);
-		resets->ret = __vfio_pci_reset(resets->device);
-		while (__atomic_load_n(&resets->rounds, __ATOMIC_ACQUIRE) == rounds)
-			sched_yield();
+	for (i = 1; i <= NR_PACED_RESETS; i++) {
+		wait_for_number(&resets->allowed, i);
+		__atomic_store_n(&resets->begun, i, __ATOMIC_RELEASE);
+		if (!resets->ret)
+			resets->ret = __vfio_pci_reset(resets->device);
 	}
-	__atomic_store_n(&resets->over, true, __ATOMIC_RELEASE);
 
 	return NULL;
+}
+
+static long long now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000000000LL + ts.tv_nsec;
 }
 
 /* Who needs no mapping waits for the end of a reset, and never notices it. */
 TEST_F(revoke_all, accesses_reset)
 {
+	int bar = vfio_pci_bar_find(self->device, page_size, true), fd, i;
 	struct paced_resets resets = { .device = self->device };
-	int bar = vfio_pci_bar_find(self->device, page_size, true), fd, i = 0;
+	long long took, middle;
 	pthread_t thread;
 	time_t end;
 	u32 val;
 
-	if (bar < 0 || __vfio_pci_reset(self->device))
+	if (bar < 0 || !(self->device->info.flags & VFIO_DEVICE_FLAGS_RESET))
 		SKIP(return, "%s has no BAR of memory or no reset\n", device_bdfs[0]);
 
-	fd = ioeventfd_open(_metadata, self->device, bar);
+	took = now_ns();
+	ASSERT_EQ(0, __vfio_pci_reset(self->device));
+	took = now_ns() - took;
+
+	fd = ioeventfd_open(self->device, bar);
 	ASSERT_EQ(0, pthread_create(&thread, NULL, paced_resets_thread, &resets));
-	do {
+	for (i = 1; i <= NR_PACED_RESETS; i++) {
 		vfio_pci_bar_write32(self->device, bar, 0, i);
 		ASSERT_EQ(i, vfio_pci_bar_read32(self->device, bar, 0));
 
-		/* If it has to wait, a work item does. */
+		/* In the middle of it, or nearly. A work item waits, and writes. */
+		__atomic_store_n(&resets.allowed, i, __ATOMIC_RELEASE);
+		wait_for_number(&resets.begun, i);
+		middle = now_ns() + took / 2;
+		while (now_ns() < middle)
+			;
 		ASSERT_EQ(0, eventfd_write(fd, 1));
+
+		vfio_pci_bar_write32(self->device, bar, sizeof(val), i);
+		ASSERT_EQ(i, vfio_pci_bar_read32(self->device, bar, sizeof(val)));
 		end = now() + LIMIT_SECONDS;
 		do {
 			val = vfio_pci_bar_read32(self->device, bar, 0);
 		} while (val == i && now() < end);
 		ASSERT_EQ(IOEVENTFD_VAL, val);
-		__atomic_store_n(&resets.rounds, ++i, __ATOMIC_RELEASE);
-	} while (!__atomic_load_n(&resets.over, __ATOMIC_ACQUIRE));
-
+	}
 	ASSERT_EQ(0, pthread_join(thread, NULL));
 	EXPECT_EQ(0, resets.ret);
-	TH_LOG("%d times", i);
 	ASSERT_EQ(0, close(fd));
 }
 
@@ -1341,7 +1365,7 @@ static int low_power(struct vfio_pci_device *device)
 	       (wait_suspended(device->bdf) ? 0 : -ETIMEDOUT);
 }
 
-/* What is signalled while the BAR is out of reach does not get there later. */
+/* What is signalled while decoding is off, or in D3hot, does not get there later. */
 TEST_F(revoke_all, ioeventfd)
 {
 	const struct {
@@ -1357,9 +1381,9 @@ TEST_F(revoke_all, ioeventfd)
 	if (bar < 0)
 		SKIP(return, "%s has no BAR of memory\n", device_bdfs[0]);
 
-	fd = ioeventfd_open(_metadata, self->device, bar);
+	fd = ioeventfd_open(self->device, bar);
 	for (i = 0; i < ARRAY_SIZE(events); i++) {
-		/* Asleep it would be in D0. */
+		/* In low power it would stay in D0, and get the write. */
 		if (events[i].out != decode_off &&
 		    !vfio_pci_cap_find(self->device, PCI_CAP_ID_PM))
 			continue;

@@ -3,18 +3,14 @@
 # Print what the kernel complained about, from the first line of a report to
 # the start of the next test.
 #
-# usage: EXPECT_SPLAT="regex [... regex]" awk -f splats.awk known-splats console.log
+# usage: EXPECT_SPLAT="regex [... regex]..." awk -f splats.awk known-splats console.log
 # exit codes: 0 nothing, or only known reports; 1 other reports; 2 a report
-#   whose first line matches EXPECT_SPLAT, and a line that follows what is behind
-#   the dots, and no other
+#   whose first line matches EXPECT_SPLAT, up to the first dots, and some line of
+#   it, that one included, each of the rest; and no other report
 
 BEGIN {
-	expect = ENVIRON["EXPECT_SPLAT"]
-	dots = index(expect, " ... ")
-	if (dots) {
-		within = substr(expect, dots + 5)
-		expect = substr(expect, 1, dots - 1)
-	}
+	nr_parts = split(ENVIRON["EXPECT_SPLAT"], parts, " [.][.][.] ")
+	expect = parts[1]
 	# Nearly everything starts with one of the first two.
 	splat = "WARNING:|BUG:|UBSAN:|KCSAN:|Oops|Kernel panic|" \
 		"general protection fault|Unable to handle kernel|" \
@@ -43,6 +39,7 @@ FILENAME == ARGV[1] {
 	during = $0
 	inside = 0
 	in_known = 0
+	in_expected = 0
 	next
 }
 
@@ -66,16 +63,19 @@ $0 ~ splat || (!inside && !in_known && /Call Trace:/) {
 		if ($0 ~ known[i]) {
 			frame = ""
 			in_known = 1
+			in_expected = 0
 			next
 		}
 	}
 	if (expect != "" && $0 ~ expect) {
 		verb = "reports, as it must,"
 		expected = 1
+		in_expected = 1
 	} else if (!(expected && /Kernel panic/)) {
 		# The panic that it ends in is part of an expected report.
 		verb = "reports,"
 		bad = 1
+		in_expected = 0
 	}
 	if (!inside)
 		print "the kernel " verb " during " during ":"
@@ -88,14 +88,17 @@ $0 ~ splat || (!inside && !in_known && /Call Trace:/) {
 
 inside {
 	print "  " $0
-	if (expected && within != "" && $0 ~ within)
-		within = ""
+	for (i = 2; in_expected && i <= nr_parts; i++)
+		if ($0 ~ parts[i])
+			found[i] = 1
 }
 
 END {
-	if (expected && within != "") {
-		print "no line of the report matches " within
-		bad = 1
+	for (i = 2; expected && i <= nr_parts; i++) {
+		if (!found[i]) {
+			print "no line of the report matches " parts[i]
+			bad = 1
+		}
 	}
 	exit bad ? 1 : expected ? 2 : 0
 }

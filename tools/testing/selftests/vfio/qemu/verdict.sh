@@ -14,9 +14,9 @@
 #   DEVICES       "all", or fewer: then a case may be skipped on each
 #   EXPECT_FAIL   TEST[@DEVICE][:CASE] ..., "*" matches anything: a control
 #                 run, good only if exactly these fail
-#   EXPECT_SPLAT  an extended regular expression, or two with " ... " between
+#   EXPECT_SPLAT  an extended regular expression, or several with " ... " between
 #                 them: a control run, good only if the kernel reports the first,
-#                 the second within that report, and nothing else; it may end the VM
+#                 the others within that report, and nothing else; it may end the VM
 # output: the failures, and "N passed, N failed, N skipped" as the last line
 # exit codes: 0 good, 1 not
 
